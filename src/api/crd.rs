@@ -18,7 +18,7 @@ use crate::kind::{ApiShape, ApiShapes, Kind, OwnKind};
 use crate::names::group;
 use crate::pool::{SandboxWarmPoolSpec, SandboxWarmPoolStatus};
 use crate::sandbox::{SandboxSpec, SandboxStatus};
-use crate::schema::{ListTypes, builtin_list_types, for_shape, limit_lists, structural};
+use crate::schema::{ListTypes, builtin_list_types, for_shape, limit_sizes, structural};
 use crate::template::{SandboxTemplateSpec, SandboxTemplateStatus};
 
 /// All definitions, of both API shapes.
@@ -111,7 +111,7 @@ fn definition<S: JsonSchema, T: JsonSchema>(
         Some(shape) => for_shape(spec, shape),
         None => spec,
     };
-    limit_lists(&mut spec);
+    limit_sizes(&mut spec);
     let (group, kind, plural) = (own.group(), own.name(), own.plural());
     // The first version is the storage version.
     let versions: &[&str] = match own.shape() {

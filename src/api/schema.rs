@@ -52,6 +52,11 @@ pub const EMBEDDED: [&str; 5] = [
 /// memory in every program that reads them.
 pub const LIST_ITEMS_MAX: usize = 1000;
 
+/// The largest number of entries in one map of a spec, such as labels, annotations or a node selector. Kubernetes limits
+/// the annotations of an object to 256 KiB in sum and its labels not at all. No manifest has a thousand of either, and
+/// 1.4 MB of JSON could be 116,000.
+pub const MAP_ENTRIES_MAX: usize = 1000;
+
 /// The merge rules that the generated schemas use.
 #[must_use]
 pub fn builtin_list_types() -> ListTypes {
@@ -155,18 +160,21 @@ pub fn structural<T: JsonSchema>(list_types: &ListTypes) -> Value {
     structural
 }
 
-/// Limits every list of objects in a schema to [`LIST_ITEMS_MAX`]. Lists of texts and numbers cost little more memory than
-/// their JSON.
-pub(crate) fn limit_lists(schema: &mut Value) {
+/// Limits every list of objects in a schema to [`LIST_ITEMS_MAX`], and every map to [`MAP_ENTRIES_MAX`]. Lists of texts and
+/// numbers cost little more memory than their JSON.
+pub(crate) fn limit_sizes(schema: &mut Value) {
     let Some(map) = schema.as_object_mut() else { return };
     if map.get("items").is_some_and(|items| items["type"] == "object") {
         map.entry("maxItems").or_insert_with(|| LIST_ITEMS_MAX.into());
     }
+    if map.get("additionalProperties").is_some_and(Value::is_object) {
+        map.entry("maxProperties").or_insert_with(|| MAP_ENTRIES_MAX.into());
+    }
     for key in ["items", "additionalProperties"] {
-        map.get_mut(key).into_iter().for_each(limit_lists);
+        map.get_mut(key).into_iter().for_each(limit_sizes);
     }
     let properties = map.get_mut("properties").and_then(Value::as_object_mut);
-    properties.into_iter().flatten().for_each(|(_, property)| limit_lists(property));
+    properties.into_iter().flatten().for_each(|(_, property)| limit_sizes(property));
 }
 
 /// Returns the schema of one shape. These keywords mark the differences of the shapes in the Rust types:

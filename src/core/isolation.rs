@@ -13,6 +13,7 @@ use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
 
 pub(crate) use fields::APPARMOR_ANNOTATION;
+use fields::{AllFindings, Finding, Reader};
 pub use fields::{PodFields, host_access};
 pub use host_access::{HostAccess, HostAccessSet, UnknownHostAccess};
 
@@ -46,15 +47,44 @@ impl<'a> Isolation<'a> {
         Self { classes, allowed: settings.isolation_allow }
     }
 
-    /// Returns the errors of a pod that runs generated code: each field that breaks its isolation, with the right value.
-    /// It returns none if the pod is isolated. `remedy` completes the error of the RuntimeClass.
+    /// Returns the errors of a pod that runs generated code: the fields that break its isolation, with the right values,
+    /// and the number of further ones if there are many. It returns none if the pod is isolated. `remedy` completes the
+    /// error of the RuntimeClass.
     #[must_use]
     pub fn judge(&self, pod: &PodFields<'_>, rule: ClassRule, remedy: &str) -> Vec<FieldError> {
-        let class = self
-            .class_problem(pod.class, rule)
-            .map(|problem| FieldError::new(pod.class_path.clone(), format!("{problem}; {remedy}")));
-        let access = host_access(pod).into_iter().filter(|(access, _)| !self.allowed.contains(*access));
-        class.into_iter().chain(access.map(|(_, error)| error)).collect()
+        self.errors(pod, self.class_error(pod, rule, remedy), &[])
+    }
+
+    /// Returns the same errors of the new version of a pod, without those that its old version has.
+    #[must_use]
+    pub fn judge_change(
+        &self,
+        old: &PodFields<'_>,
+        new: &PodFields<'_>,
+        rule: ClassRule,
+        remedy: &str,
+    ) -> Vec<FieldError> {
+        let mut existing = AllFindings::default();
+        fields::read(old, &mut existing);
+        existing.0.sort_unstable();
+        let before = self.class_error(old, rule, remedy);
+        let class = self.class_error(new, rule, remedy).filter(|error| before.as_ref() != Some(error));
+        self.errors(new, class, &existing.0)
+    }
+
+    fn class_error(&self, pod: &PodFields<'_>, rule: ClassRule, remedy: &str) -> Option<FieldError> {
+        let problem = self.class_problem(pod.class, rule)?;
+        Some(FieldError::new(pod.class_path.clone(), format!("{problem}; {remedy}")))
+    }
+
+    fn errors(&self, pod: &PodFields<'_>, class: Option<FieldError>, existing: &[Finding<'_>]) -> Vec<FieldError> {
+        let mut errors = Errors { allowed: self.allowed, pod, existing, named: class.into_iter().collect(), more: 0 };
+        fields::read(pod, &mut errors);
+        let Errors { mut named, more, .. } = errors;
+        if more > 0 {
+            named.push(FieldError::new("spec", format!("{more} more fields break the isolation of the pod")));
+        }
+        named
     }
 
     /// The parts of a running pod that break its isolation, such as `no RuntimeClass` or `hostPath, hostNetwork`. `None`
@@ -88,15 +118,27 @@ impl<'a> Isolation<'a> {
     }
 }
 
-/// Limits the number of errors in a message. The last error then says how many others there are.
-#[must_use]
-pub fn limited(mut errors: Vec<FieldError>) -> Vec<FieldError> {
-    let more = errors.len().saturating_sub(MAX_FIELDS);
-    errors.truncate(MAX_FIELDS);
-    if more > 0 {
-        errors.push(FieldError::new("spec", format!("{more} more fields break the isolation of the pod")));
+/// The errors of the first fields, and the number of the others.
+struct Errors<'e, 'a> {
+    allowed: HostAccessSet,
+    pod: &'e PodFields<'a>,
+    /// The fields that are no errors, in order.
+    existing: &'e [Finding<'e>],
+    named: Vec<FieldError>,
+    more: usize,
+}
+
+impl<'a> Reader<'a> for Errors<'_, 'a> {
+    fn wants(&self, access: HostAccess) -> bool {
+        !self.allowed.contains(access)
     }
-    errors
+
+    fn take(&mut self, finding: Finding<'a>) {
+        if self.existing.binary_search(&finding).is_ok() {
+            return;
+        }
+        if self.named.len() < MAX_FIELDS { self.named.push(finding.error(self.pod)) } else { self.more += 1 }
+    }
 }
 
 #[cfg(test)]

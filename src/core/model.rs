@@ -28,6 +28,7 @@ pub use claim_data::{check_claim_data, digest};
 pub(crate) use claim_env::check_env;
 pub use claim_metadata::check_claim_metadata;
 pub(crate) use claim_volumes::merged_volume_claims;
+pub(crate) use error::shortened;
 pub use error::{FieldError, FieldErrors};
 pub use names::{HOST_NAME_MAX, is_dns_subdomain};
 pub use paddock_api::duration::{DurationError, parse_go_duration};

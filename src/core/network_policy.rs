@@ -180,7 +180,10 @@ mod tests {
     use super::*;
 
     fn policy(spec: Value) -> Object {
-        let document = json!({ "metadata": { "name": "t-network-policy", "namespace": "ns" }, "spec": spec });
+        let metadata = json!({
+            "name": "t-network-policy", "namespace": "ns", "annotations": { annotation::POLICY_SPEC: "{}" },
+        });
+        let document = json!({ "metadata": metadata, "spec": spec });
         Object::from_json(Kind::NetworkPolicy, document).unwrap()
     }
 

@@ -34,9 +34,9 @@ pub use cluster::{Node, RuntimeClass, ServiceEndpoints};
 pub use cpu::{ContainerCpu, ContainerList, PodCpu};
 pub use json::JsonText;
 pub(crate) use meta::is_ours;
-pub use meta::{Meta, Owner, allows_volume_loss};
+pub use meta::{Meta, Owner, VolumeLoss};
 pub use pod::{ChangedPod, ConditionStatus, LostSource, LostVolume, Pod, PodCondition};
-pub use text_map::{TextMap, Texts};
+pub use text_map::{TextMap, Texts, side_by_side};
 
 /// The fields of a Service's spec that the operator sets.
 const SERVICE_FIELDS: [&str; 4] = ["clusterIP", "ports", "selector", "type"];
@@ -93,7 +93,8 @@ pub enum Body {
     Service(Option<Arc<Value>>),
     /// The spec of a PersistentVolumeClaim as JSON, if a Sandbox may adopt it.
     VolumeClaim(Option<Arc<str>>),
-    /// The spec of a NetworkPolicy, for comparison.
+    /// The spec of a NetworkPolicy, for comparison. Of a foreign one, only what selects pods, or a text if that is too
+    /// large.
     NetworkPolicy(JsonText),
     /// The endpoints, ports and address type of an EndpointSlice, for comparison. Null if the EndpointSlice is foreign.
     EndpointSlice(JsonText),
@@ -135,6 +136,9 @@ impl Object {
                 let body = child_body(child, &meta, Fields::read(child, &document));
                 // The body has the list, which many pods share.
                 meta.annotations.iter_mut().for_each(|annotations| drop(annotations.remove(annotation::PLUGINS)));
+                if !meta::is_owned(&meta) {
+                    meta::keep_our_annotations(&mut meta);
+                }
                 body
             }
             Class::Cluster(cluster) => cluster_body(cluster, &Fields::of(document.text.get())),
@@ -304,7 +308,13 @@ fn child_body(kind: ChildKind, meta: &ObjectMeta, mut fields: Fields) -> Body {
             Arc::new(spec)
         })),
         ChildKind::VolumeClaim => Body::VolumeClaim(offered.then(|| fields.spec.to_string().into())),
-        ChildKind::NetworkPolicy => Body::NetworkPolicy(JsonText::of(&fields.spec)),
+        ChildKind::NetworkPolicy => {
+            let annotations = meta.annotations.as_ref();
+            let ours = [annotation::POLICY_SPEC, annotation::POLICY_TEMPLATE];
+            let of_template = ours.iter().any(|name| annotations.is_some_and(|all| all.contains_key(*name)));
+            let whole = of_template || offered || meta::is_owned(meta);
+            Body::NetworkPolicy(if whole { JsonText::of(&fields.spec) } else { wire::selection(&fields.spec) })
+        }
         ChildKind::EndpointSlice => Body::EndpointSlice(JsonText::of(&serde_json::json!({
             "addressType": fields.address_type, "endpoints": fields.endpoints, "ports": fields.ports,
         }))),
@@ -383,7 +393,7 @@ impl Parts<'_> {
             let spec = serde_json::from_str(self.spec);
             parse(&spec.map_err(|error| model::FieldErrors::one("spec", json::problem(&error)))?)
         });
-        Parsed { spec: spec.map(Arc::new), status: Arc::new(status) }
+        Parsed { spec: spec.map(Arc::new).map_err(model::FieldErrors::shortened), status: Arc::new(status) }
     }
 }
 

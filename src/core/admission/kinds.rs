@@ -5,7 +5,7 @@
 //! client can therefore still label an object that an older version admitted, and remove its finalizers. References may
 //! name objects that do not exist.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -19,11 +19,11 @@ use super::reservation::settle::ClaimBeforePlugins;
 use super::review::{Entry, Phase, Verb};
 use super::state::{Halt, ReviewState, Subject, deny_fields};
 use super::{defaults, pods, warnings};
-use crate::isolation::{ClassRule, PodFields, limited};
+use crate::isolation::{ClassRule, PodFields};
 use crate::marker::{MARKER_PLACES, Marker, marker_of_object};
 use crate::model::{self, FieldError, FieldErrors};
-use crate::object::budget;
 use crate::object::json::string_map;
+use crate::object::{TextMap, budget};
 
 pub(super) fn check(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     if state.review.entry == Entry::OwnedSandboxes {
@@ -253,12 +253,14 @@ fn parses(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
         Verb::Update => problems(state, &self::read(kind, &state.review.old_object), &state.review.old_object),
         Verb::Create | Verb::Delete | Verb::Connect => Vec::new(),
     };
+    // An object can have an error in each of its fields.
+    let old: BTreeSet<FieldError> = old.into_iter().collect();
     let (existing, new): (Vec<_>, Vec<_>) =
-        problems(state, &read, &state.object).into_iter().partition(|e| old.contains(e));
+        problems(state, &read, &state.object).into_iter().partition(|error| old.contains(error));
     if !new.is_empty() {
-        return Err(deny_fields(Why::Invalid, new));
+        return Err(deny_fields(Why::Invalid, model::shortened(new)));
     }
-    for error in existing {
+    for error in model::shortened(existing) {
         state.warn(&format!("the object was invalid before this change: {error}"));
     }
     let (old, spec) = (&state.review.old_object["spec"], &state.object["spec"]);
@@ -288,7 +290,7 @@ fn problems(state: &ReviewState<'_>, read: &Read, object: &Value) -> Vec<FieldEr
 
 /// The labels and annotations that a claim may not add to its pod, whatever its template contains.
 fn metadata_errors(state: &ReviewState<'_>, claim: &model::Claim) -> Vec<FieldError> {
-    let template = model::Pod { labels: BTreeMap::new(), annotations: BTreeMap::new(), spec: Arc::default() };
+    let template = model::Pod { labels: TextMap::default(), annotations: TextMap::default(), spec: Arc::default() };
     let checked = model::check_claim_metadata(claim, &template, &state.context.settings);
     checked.err().map(FieldErrors::into_vec).unwrap_or_default()
 }
@@ -307,7 +309,6 @@ fn isolation(state: &ReviewState<'_>, object: &Value) -> Vec<FieldError> {
     if !marker_of_object(object).is_generated_code() && !state.namespace_isolates() {
         return errors;
     }
-    let mut broken = Vec::new();
     for field in ["podTemplate", "template"] {
         let template = &object["spec"][field];
         if !template.is_object() {
@@ -318,9 +319,8 @@ fn isolation(state: &ReviewState<'_>, object: &Value) -> Vec<FieldError> {
         {
             (pod.class, pod.class_path) = (Some(beside), "spec.runtimeClassName".to_owned());
         }
-        broken.extend(state.context.isolation().judge(&pod, ClassRule::IfKnown, &state.what_to_set()));
+        errors.extend(state.context.isolation().judge(&pod, ClassRule::IfKnown, &state.what_to_set()));
     }
-    errors.extend(limited(broken));
     errors
 }
 

@@ -14,12 +14,12 @@
 //! subresources that change the spec of a Pod. The reconcile has asked them about the Pods of the operator.
 
 use paddock_api::names::label;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::outcome::Why;
 use super::review::{Phase, Verb};
 use super::state::{Halt, ReviewState, Subject, deny_fields};
-use crate::isolation::{ClassRule, PodFields, limited};
+use crate::isolation::{ClassRule, PodFields};
 use crate::marker::Marker;
 use crate::model::FieldError;
 
@@ -88,14 +88,14 @@ fn check_update(state: &ReviewState<'_>) -> Result<(), Halt> {
     if !subject(state).generated_code {
         return Ok(());
     }
-    let existing = problems(state, old);
-    let all = problems(state, &state.object);
+    let new = PodFields::of_pod(&state.object);
+    let (isolation, remedy) = (state.context.isolation(), remedy(state));
     // The operator restores the CPU of a throttled pod, which may not be isolated.
     let by_operator = state.context.is_operator(state.review) && state.review.subresource.as_deref() == Some("resize");
     let denied = if brings_code(old, &state.object, by_operator) {
-        all
+        isolation.judge(&new, ClassRule::Required, &remedy)
     } else {
-        all.into_iter().filter(|problem| !existing.contains(problem)).collect()
+        isolation.judge_change(&PodFields::of_pod(old), &new, ClassRule::Required, &remedy)
     };
     deny(state, denied)
 }
@@ -104,21 +104,35 @@ fn check_update(state: &ReviewState<'_>) -> Result<(), Halt> {
 /// another node. The API server does not allow changes of most other fields. If the operator `resized` the Pod, its
 /// resources do not count.
 fn brings_code(old: &Value, new: &Value, resized: bool) -> bool {
-    let rest = |pod: &Value| {
-        let mut spec = pod["spec"].clone();
-        if let Some(spec) = spec.as_object_mut() {
-            for field in ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations"] {
-                spec.remove(field);
-            }
-            for list in ["containers", "initContainers"].into_iter().filter(|_| resized) {
-                for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-                    container.as_object_mut().map(|container| container.remove("resources"));
-                }
-            }
-        }
-        spec
+    const ENDS_OR_MOVES: [&str; 3] = ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations"];
+    let (Some(old), Some(new)) = (old["spec"].as_object(), new["spec"].as_object()) else {
+        return old["spec"] != new["spec"];
     };
-    rest(old) != rest(new)
+    let same = |field: &str, value: &Value, other: &Value| {
+        let lists = resized && matches!(field, "containers" | "initContainers");
+        if lists { same_but_for_resources(value, other) } else { value == other }
+    };
+    let changed = |(field, value): (&String, &Value), other: &Map<String, Value>| {
+        !ENDS_OR_MOVES.contains(&field.as_str()) && !other.get(field).is_some_and(|other| same(field, value, other))
+    };
+    new.iter().any(|field| changed(field, old))
+        || old.keys().any(|field| !new.contains_key(field) && !ENDS_OR_MOVES.contains(&field.as_str()))
+}
+
+/// Whether two lists have the same containers, whatever their resources are.
+fn same_but_for_resources(one: &Value, other: &Value) -> bool {
+    let (Some(one), Some(other)) = (one.as_array(), other.as_array()) else {
+        return one == other;
+    };
+    let same = |(one, other): (&Value, &Value)| {
+        let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else {
+            return one == other;
+        };
+        let fields = |container: &Map<String, Value>| container.keys().filter(|field| *field != "resources").count();
+        let kept = |(field, value): (&String, &Value)| field == "resources" || other.get(field) == Some(value);
+        fields(one) == fields(other) && one.iter().all(kept)
+    };
+    one.len() == other.len() && one.iter().zip(other).all(same)
 }
 
 /// Sets a class for a pod that must be isolated and names none. In the validating call, [`enforce`] denies such a pod.
@@ -138,18 +152,18 @@ fn enforce(state: &ReviewState<'_>) -> Result<(), Halt> {
     if !subject(state).generated_code {
         return Ok(());
     }
-    deny(state, problems(state, &state.object))
+    let pod = PodFields::of_pod(&state.object);
+    deny(state, state.context.isolation().judge(&pod, ClassRule::Required, &remedy(state)))
 }
 
-/// The fields that break the isolation of a Pod.
-fn problems(state: &ReviewState<'_>, pod: &Value) -> Vec<FieldError> {
-    let remedy = match state.review.operation {
+/// The remedy for a Pod without a RuntimeClass that isolates.
+fn remedy(state: &ReviewState<'_>) -> String {
+    match state.review.operation {
         Verb::Update => {
             "the RuntimeClass of a Pod cannot change; delete the Pod and create it again with the label".to_owned()
         }
         Verb::Create | Verb::Delete | Verb::Connect => state.what_to_set(),
-    };
-    state.context.isolation().judge(&PodFields::of_pod(pod), ClassRule::Required, &remedy)
+    }
 }
 
 fn deny(state: &ReviewState<'_>, problems: Vec<FieldError>) -> Result<(), Halt> {
@@ -161,7 +175,7 @@ fn deny(state: &ReviewState<'_>, problems: Vec<FieldError>) -> Result<(), Halt> 
     } else {
         "this Pod is marked as running generated code"
     };
-    let halt = deny_fields(Why::NotIsolated, limited(problems));
+    let halt = deny_fields(Why::NotIsolated, problems);
     Err(match halt {
         Halt::Deny(mut denial) => {
             denial.message = format!("{why}, and the Pod is not isolated: {}", denial.message);

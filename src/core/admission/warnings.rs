@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::review::Verb;
 use super::state::ReviewState;
-use crate::object::allows_volume_loss;
+use crate::object::VolumeLoss;
 use crate::object::json::string_map;
 
 /// The time by which a heartbeat may be in the future. The clocks of machines that synchronize their time differ much
@@ -133,10 +133,10 @@ fn never_suspended(state: &mut ReviewState<'_>, annotations: &BTreeMap<String, S
     if state.object.pointer("/spec/idleTimeout").is_none_or(Value::is_null) {
         return;
     }
+    let lost = VolumeLoss::of(annotations);
     let ephemeral = |(_, volume): &(String, &Value)| {
         let read_only = volume["csi"]["readOnly"] == true;
-        (volume["ephemeral"].is_object() || volume["csi"].is_object() && !read_only)
-            && !may_be_lost(annotations, volume)
+        (volume["ephemeral"].is_object() || volume["csi"].is_object() && !read_only) && !may_be_lost(&lost, volume)
     };
     let found: Vec<String> = volumes(state).filter(ephemeral).map(|(path, _)| path).collect();
     for path in found {
@@ -179,7 +179,8 @@ fn needs_new_pod(state: &mut ReviewState<'_>, annotations: &BTreeMap<String, Str
     let old = &state.review.old_object;
     let runs = runs(old);
     let new = old["spec"]["idleTimeout"].is_null() && state.object["spec"]["idleTimeout"].is_string();
-    let becomes_a_volume_claim = |volume: &Value| on_disk(volume) && !may_be_lost(annotations, volume);
+    let lost = VolumeLoss::of(annotations);
+    let becomes_a_volume_claim = |volume: &Value| on_disk(volume) && !may_be_lost(&lost, volume);
     if runs && new && volumes(state).any(|(_, volume)| becomes_a_volume_claim(volume)) {
         state.warn(
             "spec.idleTimeout: the pod was created without it and has an emptyDir, so the Sandbox is not suspended when idle; suspend and resume the Sandbox once",
@@ -241,8 +242,8 @@ fn on_disk(volume: &Value) -> bool {
     volume["emptyDir"].is_object() && volume["emptyDir"]["medium"].as_str().unwrap_or_default().is_empty()
 }
 
-fn may_be_lost(annotations: &BTreeMap<String, String>, volume: &Value) -> bool {
-    allows_volume_loss(annotations, volume["name"].as_str().unwrap_or_default())
+fn may_be_lost(lost: &VolumeLoss<'_>, volume: &Value) -> bool {
+    lost.allows(volume["name"].as_str().unwrap_or_default())
 }
 
 /// The volumes of the pod, with their paths.

@@ -1,6 +1,6 @@
 //! Changes of the Pod of a warm Sandbox.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
@@ -11,7 +11,7 @@ use super::rules::Rules;
 use crate::manifest::{self, PodRevision};
 use crate::model::names::domain_of;
 use crate::model::{self, Quantity};
-use crate::object::{ChangedPod, Object, Texts, is_ours};
+use crate::object::{ChangedPod, Object, is_ours, side_by_side};
 
 /// The change of a Pod, or `None` if it is as made.
 pub(super) fn change(sandbox: &Object, model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Option<String> {
@@ -26,7 +26,7 @@ fn labels_changed(sandbox: &Object, model: &model::Sandbox, pod: &Object, rules:
     // The marker has rules of its own: it can be added late, and the webhook lets nobody remove it from a Pod.
     made.remove(label::GENERATED_CODE);
     let by_plugins = listed(pod, annotation::PLUGIN_LABELS, rules);
-    let change = |key: &str| match (made.text(key), has.get(key)) {
+    side_by_side(&made, has).find_map(|(key, made, has)| match (made, has) {
         (Some(_) | None, Some(_) | None) if by_plugins.contains(&key) => None,
         (Some(_), None) => Some(format!("the label {key} was removed from its Pod")),
         (Some(made), Some(has)) => (made != has).then(|| format!("the label {key} of its Pod was changed")),
@@ -34,8 +34,7 @@ fn labels_changed(sandbox: &Object, model: &model::Sandbox, pod: &Object, rules:
         (None, Some(_)) => (is_ours(key) || !rules.settings.ignores_label(key))
             .then(|| format!("the label {key} was added to its Pod")),
         (None, None) => None,
-    };
-    made.keys().map(String::as_str).chain(has.keys()).find_map(change)
+    })
 }
 
 fn annotations_changed(sandbox: &Object, model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Option<String> {
@@ -49,19 +48,18 @@ fn annotations_changed(sandbox: &Object, model: &model::Sandbox, pod: &Object, r
         made.insert(annotation::POD_REVISION.to_owned(), PodRevision::of(sandbox, model).annotation());
     }
     let by_plugins = listed(pod, annotation::PLUGIN_ANNOTATIONS, rules);
-    let change = |key: &str| match (made.text(key), has.get(key)) {
+    side_by_side(&made, has).find_map(|(key, made, has)| match (made, has) {
         (Some(_) | None, Some(_) | None) if by_plugins.contains(&key) => None,
         (Some(_), None) => Some(format!("the annotation {key} was removed from its Pod")),
         (Some(made), Some(has)) => (made != has).then(|| format!("the annotation {key} of its Pod was changed")),
         (None, Some(_)) if ADDED.contains(&key) => None,
         (None, Some(_)) => has_effect(key).then(|| format!("the annotation {key} was added to its Pod")),
         (None, None) => None,
-    };
-    made.keys().map(String::as_str).chain(has.keys()).find_map(change)
+    })
 }
 
 /// The keys that an annotation of the Pod lists.
-fn listed<'a>(pod: &'a Object, name: &str, rules: Rules<'_>) -> Vec<&'a str> {
+fn listed<'a>(pod: &'a Object, name: &str, rules: Rules<'_>) -> BTreeSet<&'a str> {
     pod.meta
         .annotations
         .get(name)

@@ -82,6 +82,27 @@ fn changed(document: &Value, patch: &Value) -> Value {
     document
 }
 
+/// With a lookup of each key in a map of all others, this takes minutes.
+#[test]
+fn a_member_with_as_many_labels_and_annotations_as_fit_is_judged_at_once() {
+    let many = |count: usize| -> Value {
+        (0..count).map(|n| (format!("k{n:05}"), "".into())).collect::<serde_json::Map<_, _>>().into()
+    };
+    let of_template = json!({ "labels": many(900), "annotations": many(900) });
+    let (sandbox, pod) = as_made_of(json!({ "podTemplate": { "metadata": of_template } }));
+    let annotated = changed(&pod, &json!({ "metadata": { "annotations": many(80_000) } }));
+    let listed = (0..20_000).map(|n| format!("k{n:05}")).collect::<Vec<_>>().join(",");
+    let by_plugins = json!({ "metadata": {
+        "annotations": { "policy.paddock.dev/plugin-labels": listed }, "labels": many(20_000),
+    } });
+    let labelled = changed(&annotated, &by_plugins);
+    let begin = std::time::Instant::now();
+    assert_eq!(judged(&sandbox, &annotated), None, "nobody acts on these annotations");
+    assert_eq!(judged_with(&sandbox, &labelled, true), None, "plugins added these labels");
+    assert_says(judged(&sandbox, &labelled), "label k00900 was added", &Value::Null);
+    assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
+}
+
 #[test]
 fn a_member_is_as_made_until_somebody_changes_what_matters() {
     let (sandbox, pod) = as_made();

@@ -83,6 +83,11 @@ impl HostAccessSet {
         1 << (access as u16)
     }
 
+    /// Adds a way to the set.
+    pub(super) fn insert(&mut self, access: HostAccess) {
+        self.0 |= Self::bit(access);
+    }
+
     /// Whether the set contains a way.
     #[must_use]
     pub fn contains(self, access: HostAccess) -> bool {

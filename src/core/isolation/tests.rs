@@ -133,6 +133,15 @@ pub(crate) fn pods() -> Vec<(HostAccess, Value, Value, String)> {
     pods
 }
 
+/// All fields of a pod that give it access to its host, with their errors. The set of the ways must agree.
+fn found(pod: &Value) -> Vec<(HostAccess, FieldError)> {
+    let pod = PodFields::of_pod(pod);
+    let mut all = AllFindings::default();
+    fields::read(&pod, &mut all);
+    assert_eq!(host_access(&pod), all.0.iter().map(|finding| finding.access).collect());
+    all.0.iter().map(|finding| (finding.access, finding.error(&pod))).collect()
+}
+
 fn gvisor() -> Vec<RuntimeClassFact> {
     let class =
         |name: &str, isolated| RuntimeClassFact { name: name.to_owned(), handler: name.to_owned(), isolated, nodes: 1 };
@@ -150,12 +159,12 @@ pub(crate) fn names(path: &str, pattern: &str) -> bool {
 fn every_control_of_the_profile_is_judged_in_every_container() {
     let mut seen = BTreeSet::new();
     for (access, bad, good, pattern) in pods() {
-        let found = host_access(&PodFields::of_pod(&bad));
-        let [(what, error)] = found.as_slice() else { panic!("{access:?}: {bad}: {found:?}") };
+        let found_of_bad = found(&bad);
+        let [(what, error)] = found_of_bad.as_slice() else { panic!("{access:?}: {bad}: {found_of_bad:?}") };
         assert_eq!(*what, access, "{bad}");
         assert!(names(&error.path, &pattern), "{pattern}: {error}");
         assert!(error.message.contains("must be") || error.message.contains("allowed are"), "{error}");
-        assert_eq!(host_access(&PodFields::of_pod(&good)), [], "{good}");
+        assert_eq!(found(&good), [], "{good}");
         seen.insert(access);
     }
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), HostAccess::ALL, "every control has a case");
@@ -218,7 +227,7 @@ fn the_ports_of_a_pod_on_the_network_of_the_host_are_not_named_again() {
         "hostNetwork": true,
         "containers": [{ "ports": [{ "containerPort": 80, "hostPort": 80 }] }],
     } });
-    let found: Vec<HostAccess> = host_access(&PodFields::of_pod(&pod)).into_iter().map(|(access, _)| access).collect();
+    let found: Vec<HostAccess> = found(&pod).into_iter().map(|(access, _)| access).collect();
     assert_eq!(found, [HostAccess::HostNetwork]);
 }
 
@@ -234,18 +243,74 @@ fn a_value_of_an_unexpected_type_counts_as_access() {
         json!({ "containers": [{ "ports": [{ "hostPort": "80" }] }] }),
     ] {
         let pod = json!({ "spec": spec });
-        assert_eq!(host_access(&PodFields::of_pod(&pod)).len(), 1, "{pod}");
+        assert_eq!(found(&pod).len(), 1, "{pod}");
     }
+}
+
+/// A pod without a class, one of whose containers adds so many capabilities.
+pub(crate) fn with_capabilities(count: usize) -> Value {
+    let context = json!({ "capabilities": { "add": vec!["A"; count] } });
+    json!({ "spec": { "runtimeClassName": "gvisor", "containers": [{ "name": "c", "securityContext": context }] } })
 }
 
 #[test]
 fn a_message_names_sixteen_fields_and_counts_the_others() {
     let containers: Vec<Value> = (0..40).map(|_| json!({ "securityContext": { "privileged": true } })).collect();
     let pod = json!({ "spec": { "containers": containers } });
-    let errors: Vec<FieldError> = host_access(&PodFields::of_pod(&pod)).into_iter().map(|(_, error)| error).collect();
-    let limited = limited(errors);
-    assert_eq!(limited.len(), 17);
-    assert!(limited[16].message.starts_with("24 more"), "{}", limited[16]);
+    let classes = gvisor();
+    let isolation = Isolation { classes: &classes, allowed: HostAccessSet::default() };
+    let errors = isolation.judge(&PodFields::of_pod(&pod), ClassRule::IfKnown, "");
+    assert_eq!(errors.len(), 17);
+    assert!(errors[16].message.starts_with("24 more"), "{}", errors[16]);
+}
+
+/// The parts of a list that a reader of fields looks at, and the fields that it takes.
+#[derive(Default)]
+struct Counted {
+    set: HostAccessSet,
+    looked_at: std::cell::Cell<usize>,
+    taken: usize,
+}
+
+impl<'a> Reader<'a> for Counted {
+    fn wants(&self, access: HostAccess) -> bool {
+        self.looked_at.set(self.looked_at.get() + 1);
+        self.set.wants(access)
+    }
+
+    fn take(&mut self, finding: Finding<'a>) {
+        self.taken += 1;
+        self.set.take(finding);
+    }
+}
+
+#[test]
+fn the_ways_of_a_pod_are_known_after_the_first_field_of_each() {
+    let mut counted = Counted::default();
+    fields::read(&PodFields::of_pod(&with_capabilities(340_000)), &mut counted);
+    assert_eq!(counted.set.iter().collect::<Vec<_>>(), [HostAccess::Capabilities]);
+    assert_eq!((counted.taken, counted.looked_at.get() < 100), (1, true), "{:?}", counted.looked_at);
+}
+
+/// With a comparison of each field with each other one, this takes minutes.
+#[test]
+fn a_change_of_a_pod_with_many_fields_is_judged_by_what_is_new() {
+    let classes = gvisor();
+    let isolation = Isolation { classes: &classes, allowed: HostAccessSet::default() };
+    let (old, mut new) = (with_capabilities(330_000), with_capabilities(330_000));
+    let judge = |new: &Value| {
+        isolation.judge_change(&PodFields::of_pod(&old), &PodFields::of_pod(new), ClassRule::Required, "")
+    };
+    let begin = std::time::Instant::now();
+    assert_eq!(judge(&new), []);
+    new["spec"]["containers"][0]["securityContext"]["capabilities"]["add"][7] = "B".into();
+    let errors = judge(&new);
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0].path, "spec.containers[0].securityContext.capabilities.add[7]");
+    assert_eq!(isolation.judge(&PodFields::of_pod(&new), ClassRule::Required, "").len(), MAX_FIELDS + 1);
+    assert!(begin.elapsed().as_secs() < 30, "{:?}", begin.elapsed());
+    new["spec"]["runtimeClassName"] = "runc".into();
+    assert_eq!(judge(&new).len(), 2, "the class is worse than before");
 }
 
 #[test]

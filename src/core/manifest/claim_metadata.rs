@@ -1,15 +1,15 @@
 //! The labels and annotations that a claim adds to the pod template of its Sandbox. An annotation of the Sandbox records
 //! their keys, so that they can be removed again.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use paddock_api::names::annotation;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::model;
-use crate::object::Object;
 use crate::object::json::to_value;
+use crate::object::{Object, TextMap, side_by_side};
 
 /// The keys that a claim added to the pod template of its Sandbox.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ impl AddedKeys {
 
 /// The value of the annotation, or `None` if the claim adds nothing.
 pub(super) fn added_keys(claim: &model::Claim) -> Option<String> {
-    let keys = |of: &BTreeMap<String, String>| of.keys().cloned().collect();
+    let keys = |of: &TextMap| of.keys().map(str::to_owned).collect();
     let added = AddedKeys { labels: keys(&claim.labels), annotations: keys(&claim.annotations) };
     (added != AddedKeys::default()).then(|| to_value(&added).to_string())
 }
@@ -65,16 +65,17 @@ pub(crate) fn metadata_change(sandbox: &Object, claim: &model::Claim) -> Option<
 }
 
 /// The merge patch of one map, its entries that are new or different, and the map without the entries of the claim.
-fn compare(
-    has: &BTreeMap<String, String>,
-    recorded: &[String],
-    wanted: &BTreeMap<String, String>,
-) -> (Map<String, Value>, BTreeMap<String, String>, BTreeMap<String, String>) {
-    let new: BTreeMap<_, _> =
-        wanted.iter().filter(|(k, v)| has.get(*k) != Some(v)).map(|(k, v)| (k.clone(), v.clone())).collect();
-    let removed = recorded.iter().filter(|k| has.contains_key(*k) && !wanted.contains_key(*k));
-    let set = new.iter().map(|(k, v)| (k.clone(), v.as_str().into()));
-    let patch = set.chain(removed.map(|k| (k.clone(), Value::Null))).collect();
-    let base = has.iter().filter(|(k, _)| !recorded.contains(k)).map(|(k, v)| (k.clone(), v.clone())).collect();
+fn compare(has: &TextMap, recorded: &[String], wanted: &TextMap) -> (Map<String, Value>, TextMap, TextMap) {
+    let recorded: BTreeSet<&str> = recorded.iter().map(String::as_str).collect();
+    let mut patch = Map::new();
+    for (key, has, wanted) in side_by_side(has, wanted) {
+        match wanted {
+            Some(value) if has != wanted => drop(patch.insert(key.to_owned(), value.into())),
+            None if recorded.contains(key) => drop(patch.insert(key.to_owned(), Value::Null)),
+            Some(_) | None => {}
+        }
+    }
+    let new = wanted.iter().filter(|(key, _)| patch.contains_key(*key)).collect();
+    let base = has.iter().filter(|(key, _)| !recorded.contains(key)).collect();
     (patch, new, base)
 }

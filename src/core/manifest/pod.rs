@@ -16,8 +16,8 @@ use super::revision::PodRevision;
 use super::volumes::{let_containers_write, mount_claim};
 use crate::marker::Marker;
 use crate::model;
-use crate::object::Object;
 use crate::object::json::to_value;
+use crate::object::{Object, Texts};
 
 /// The facts from which a pod is made, in addition to its Sandbox.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Valu
 /// The labels that a Sandbox's pod should have.
 #[must_use]
 pub fn pod_labels(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<String, String> {
-    let mut labels = model.pod.labels.clone();
+    let mut labels = model.pod.labels.to_map();
     // The labels of the claim, pool and template come from the Sandbox.
     for inherited in [label::CLAIM_UID, label::WARM_POOL_SANDBOX] {
         if let Some(v) = sandbox.meta.labels.get(inherited) {
@@ -136,9 +136,8 @@ pub fn pod_annotations(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<Str
         annotation::PLUGIN_LABELS,
         annotation::PLUGIN_ANNOTATIONS,
     ];
-    let mut annotations = model.pod.annotations.clone();
+    let mut annotations = model.pod.annotations.to_map();
     annotations.retain(|key, _| !OF_THE_OPERATOR.contains(&key.as_str()));
-    let keys = |of: &BTreeMap<String, String>| of.keys().cloned().collect::<Vec<_>>().join(",");
     let propagated = [
         (annotation::PROPAGATED_LABELS, keys(&model.pod.labels)),
         (annotation::PROPAGATED_ANNOTATIONS, keys(&annotations)),
@@ -152,6 +151,11 @@ pub fn pod_annotations(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<Str
         annotations.entry(annotation::SAFE_TO_EVICT.to_owned()).or_insert_with(|| label::TRUE.to_owned());
     }
     annotations
+}
+
+/// The keys of a map, separated by commas.
+fn keys(of: &impl Texts) -> String {
+    of.entries().map(|(key, _)| key).collect::<Vec<_>>().join(",")
 }
 
 /// Whether a claim has the Sandbox and brought no data to it.

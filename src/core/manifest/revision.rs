@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::volumes::disk_dirs;
-use crate::model::{self, DiskDir};
+use crate::model;
 use crate::object::hash::fnv64;
 use crate::object::json::to_value;
-use crate::object::{Object, allows_volume_loss};
+use crate::object::{Object, VolumeLoss};
 
 /// The maximum number of containers, and of volumes, that have hashes of their own. More of them have one hash together,
 /// so that the annotation stays small.
@@ -62,8 +62,10 @@ impl PodRevision {
         if let Some(class) = &model.runtime_class {
             revision.fields.insert(RUNTIME_CLASS.to_owned(), hash(&class.as_str().into()));
         }
-        let kept = |dir: &DiskDir| !allows_volume_loss(&sandbox.meta.annotations, &dir.name);
-        revision.keeps_dirs = model.idle_timeout.is_some() && disk_dirs(model).any(kept);
+        if model.idle_timeout.is_some() {
+            let lost = VolumeLoss::of(&sandbox.meta.annotations);
+            revision.keeps_dirs = disk_dirs(model).any(|dir| !lost.allows(&dir.name));
+        }
         revision
     }
 

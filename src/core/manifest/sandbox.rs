@@ -71,8 +71,8 @@ pub fn cold_sandbox(
     }
     let metadata = &mut body["spec"]["podTemplate"]["metadata"];
     for (field, added) in [("labels", &claim.labels), ("annotations", &claim.annotations)] {
-        for (k, v) in added {
-            metadata[field][k] = v.as_str().into();
+        for (key, value) in added.iter() {
+            metadata[field][key] = value.into();
         }
     }
     body
@@ -122,7 +122,7 @@ fn sandbox(origin: Origin<'_>, template: &Object, model: &model::Template, name:
     if Marker::strongest([marker, Marker::of(&template.meta.labels)]).is_generated_code() {
         labels.insert(label::GENERATED_CODE, label::TRUE.to_owned());
     }
-    let mut pod_labels = model.pod.labels.clone();
+    let mut pod_labels = model.pod.labels.to_map();
     pod_labels.insert(label::TEMPLATE_REF_HASH.to_owned(), template_hash_of_name);
     let mut spec = json!({
         "podTemplate": {

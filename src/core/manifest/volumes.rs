@@ -46,7 +46,7 @@ pub fn volume_claims(
         .volume_claims
         .iter()
         .map(|c| {
-            let mut labels = c.labels.clone();
+            let mut labels = c.labels.to_map();
             labels.insert(label::SANDBOX_NAME_HASH.to_owned(), hash.clone());
             claim(&c.name, json!(labels), json!(c.annotations), c.spec.parse())
         })

@@ -50,8 +50,8 @@ pub fn parse_claim(shape: ApiShape, meta: &ObjectMeta, spec: &SandboxClaimSpec) 
     let model = Claim {
         source,
         end: spec.lifecycle.as_ref().map_or_else(ClaimEnd::default, |lifecycle| parse_end(lifecycle, &mut errors)),
-        labels: metadata.labels,
-        annotations: metadata.annotations,
+        labels: metadata.labels.into(),
+        annotations: metadata.annotations.into(),
         env: spec.env.clone(),
         data: parse_claim_data(spec, &mut errors),
         volume_claims: parse_volume_claims(&spec.volume_claim_templates, "spec.volumeClaimTemplates", &mut errors),

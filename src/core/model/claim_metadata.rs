@@ -5,6 +5,7 @@ use paddock_api::names::annotation;
 use super::error::{Errors, FieldErrors};
 use super::names;
 use super::types::{Claim, Pod};
+use crate::object::{TextMap, side_by_side};
 use crate::settings::{ANY_DOMAIN, Settings};
 
 /// Checks the labels and annotations that a claim adds to the pod of its template:
@@ -22,28 +23,36 @@ pub fn check_claim_metadata(claim: &Claim, template: &Pod, settings: &Settings) 
 
     let Settings { label_domains, annotation_domains, .. } = settings;
     let mut errors = Errors::default();
-    for (key, value) in &claim.labels {
+    for (key, value, theirs) in with_template(&claim.labels, &template.labels) {
         let path = format!("{PATH}.labels[{key}]");
         let domain = names::domain_of(key);
         if let Some(problem) = names::qualified_name(key).or_else(|| names::label_value(value)) {
             errors.add(path, problem);
         } else if !domain.is_some_and(|d| label_domains.iter().any(|allowed| names::is_within(&d, allowed))) {
             errors.add(path, format!("must be of an allowed domain: {}", label_domains.join(", ")));
-        } else if template.labels.get(key).is_some_and(|theirs| theirs != value) {
-            errors.add(path, format!("must be absent or `{}`, as the template says", template.labels[key]));
+        } else if let Some(theirs) = theirs.filter(|theirs| *theirs != value) {
+            errors.add(path, format!("must be absent or `{theirs}`, as the template says"));
         }
     }
-    for (key, value) in &claim.annotations {
+    for (key, value, theirs) in with_template(&claim.annotations, &template.annotations) {
         let path = format!("{PATH}.annotations[{key}]");
         if let Some(problem) = names::qualified_name(&key.to_ascii_lowercase()) {
             errors.add(path, problem);
         } else if !annotation_is_allowed(key, annotation_domains) {
             errors.add(path, unallowed_annotation(annotation_domains));
-        } else if template.annotations.get(key).is_some_and(|theirs| theirs != value) {
-            errors.add(path, format!("must be absent or `{}`, as the template says", template.annotations[key]));
+        } else if let Some(theirs) = theirs.filter(|theirs| *theirs != value) {
+            errors.add(path, format!("must be absent or `{theirs}`, as the template says"));
         }
     }
     errors.into_result(Some(()))
+}
+
+/// The entries of a claim, with the value of each in the template.
+fn with_template<'a>(
+    claim: &'a TextMap,
+    template: &'a TextMap,
+) -> impl Iterator<Item = (&'a str, &'a str, Option<&'a str>)> {
+    side_by_side(claim, template).filter_map(|(key, claims, templates)| Some((key, claims?, templates)))
 }
 
 /// The domains whose annotations Kubernetes, an operator, a runtime, a network plugin, a service mesh or the identity of a

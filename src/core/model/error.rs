@@ -42,11 +42,32 @@ impl FieldErrors {
         Self(self.0.into_iter().chain(others.0.iter().cloned()).collect())
     }
 
+    /// The same errors, of which only the first ones are kept.
+    #[must_use]
+    pub(crate) fn shortened(self) -> Self {
+        Self(shortened(self.0.into_vec()).into())
+    }
+
     /// The errors, in the order of the object's fields.
     #[must_use]
     pub fn into_vec(self) -> Vec<FieldError> {
         self.0.into_vec()
     }
+}
+
+/// The largest number of errors that is kept of an object or told to a client. An object within its budget can have an
+/// error in each of ten thousand fields.
+const ERRORS_MAX: usize = 32;
+
+/// The first errors. The last one then says how many others there are.
+#[must_use]
+pub(crate) fn shortened(mut errors: Vec<FieldError>) -> Vec<FieldError> {
+    let more = errors.len().saturating_sub(ERRORS_MAX);
+    errors.truncate(ERRORS_MAX);
+    if more > 0 {
+        errors.push(FieldError::new("spec", format!("{more} more fields are invalid")));
+    }
+    errors
 }
 
 impl From<FieldError> for FieldErrors {

@@ -65,9 +65,14 @@ pub fn parse_sandbox(meta: &ObjectMeta, spec: &SandboxSpec) -> Result<Sandbox, F
     let wake = Wake::parse(spec.wake_schedule.as_ref());
     let described = described.map(|(shape, template, path)| {
         let mut pod = parse_pod(template, other, path, &mut errors);
-        let mut take = |name| pod.annotations.remove(name).map(String::into_boxed_str);
-        let digest = take(annotation::AS_MADE).map(|hex| u128::from_str_radix(&hex, 16).unwrap_or_default());
-        let warm = WarmRecord { digest, touched: take(annotation::TOUCHED) };
+        let digest = pod.annotations.get(annotation::AS_MADE);
+        let warm = WarmRecord {
+            digest: digest.map(|hex| u128::from_str_radix(hex, 16).unwrap_or_default()),
+            touched: pod.annotations.get(annotation::TOUCHED).map(Box::from),
+        };
+        if warm != WarmRecord::default() {
+            pod.annotations = pod.annotations.without(&[annotation::AS_MADE, annotation::TOUCHED]);
+        }
         (shape, (template, pod, warm), path)
     });
     let model = described.map(|(shape, (template, pod, warm), path)| Sandbox {

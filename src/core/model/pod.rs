@@ -33,7 +33,11 @@ pub(super) fn parse_pod(template: &PodTemplate, other: OtherVolumes<'_>, path: &
     check_labels(&metadata.labels, &format!("{path}.metadata.labels"), errors);
     check_annotations(&metadata.annotations, &format!("{path}.metadata.annotations"), errors);
     check_spec(&template.spec, other, &format!("{path}.spec"), errors);
-    Pod { labels: metadata.labels, annotations: metadata.annotations, spec: Arc::new(StoredSpec::of(&template.spec)) }
+    Pod {
+        labels: metadata.labels.into(),
+        annotations: metadata.annotations.into(),
+        spec: Arc::new(StoredSpec::of(&template.spec)),
+    }
 }
 
 /// Parses volume claim templates. `path` is the list that contains them.
@@ -57,8 +61,8 @@ pub(super) fn parse_volume_claims(
         check_storage(template, &format!("{path}.spec.resources"), errors);
         claims.push(VolumeClaim {
             name: name.to_owned(),
-            labels: metadata.labels,
-            annotations: metadata.annotations,
+            labels: metadata.labels.into(),
+            annotations: metadata.annotations.into(),
             spec: JsonText::of(&template.spec),
         });
     }

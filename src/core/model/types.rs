@@ -1,6 +1,5 @@
 //! The types of the model. They are cheap to clone, because copies share the large parts.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,16 +13,16 @@ use paddock_api::{
 use super::error::FieldErrors;
 use super::schedule::{Schedule, Wake};
 use super::stored::StoredSpec;
-use crate::object::JsonText;
+use crate::object::{JsonText, TextMap};
 use crate::settings::Settings;
 
 /// The pod that a Sandbox runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pod {
     /// The labels that the user gave the pod.
-    pub labels: BTreeMap<String, String>,
+    pub labels: TextMap,
     /// The annotations that the user gave the pod.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: TextMap,
     /// The spec as the user wrote it. It does not contain [`Sandbox::runtime_class`] if the user named the class
     /// elsewhere.
     pub spec: Arc<StoredSpec>,
@@ -35,9 +34,9 @@ pub struct VolumeClaim {
     /// The name of the volume. The name of the claim is `<name>-<sandbox>`.
     pub name: String,
     /// The labels of the claim.
-    pub labels: BTreeMap<String, String>,
+    pub labels: TextMap,
     /// The annotations of the claim.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: TextMap,
     /// The spec of the claim, a `PersistentVolumeClaimSpec`.
     pub spec: JsonText,
 }
@@ -334,9 +333,9 @@ pub struct Claim {
     /// The time at which the claim ends, and the effect.
     pub end: ClaimEnd,
     /// Labels to add to the pod. [`super::check_claim_metadata`] checks them.
-    pub labels: BTreeMap<String, String>,
+    pub labels: TextMap,
     /// Annotations to add to the pod. [`super::check_claim_metadata`] checks them.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: TextMap,
     /// Environment variables to add to the pod.
     pub env: Vec<ClaimEnvVar>,
     /// The files and variables together, in the form in which a running pod gets them. `None` if there are none.

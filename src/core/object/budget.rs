@@ -1,4 +1,4 @@
-//! The budget of an object: the bytes and the list items that the operator reads of one object.
+//! The budget of an object: the bytes, the list items and the entries of maps that the operator reads of one object.
 //!
 //! An object beyond its budget is not parsed. It keeps an error in place of its spec, as every invalid object does, so
 //! it costs little and affects only itself. The schemas and the webhook refuse such an object. An object that an older
@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use paddock_api::schema::LIST_ITEMS_MAX;
+use paddock_api::schema::{LIST_ITEMS_MAX, MAP_ENTRIES_MAX};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
@@ -78,32 +78,47 @@ fn too_large(bytes: usize, most: usize) -> Option<FieldError> {
 /// Checks the spec of an object, which is JSON, before it is parsed. The check keeps nothing of it.
 ///
 /// # Errors
-/// The object or one of its lists is too large.
+/// The object, or one of its lists or maps, is too large.
 pub(super) fn check(bytes: usize, spec: &str) -> Result<(), FieldErrors> {
     if let Some(error) = too_large(bytes, OBJECT_BYTES_MAX) {
         return Err(error.into());
     }
-    let mut long_list = None;
-    let read = Walk(&mut long_list).deserialize(&mut serde_json::Deserializer::from_str(spec));
-    match (read, long_list) {
+    let mut large = None;
+    let read = Walk(&mut large).deserialize(&mut serde_json::Deserializer::from_str(spec));
+    match (read, large) {
         (Ok(_), _) => Ok(()),
-        (Err(_), Some(path)) => Err(FieldErrors::one(
-            format!("spec{path}"),
-            format!("too large: the list has more than the {LIST_ITEMS_MAX} items that are allowed"),
-        )),
+        (Err(_), Some(Large { path, message })) => Err(FieldErrors::one(format!("spec{path}"), message)),
         (Err(error), None) => Err(FieldErrors::one("spec", problem(&error))),
     }
 }
 
-/// Reads any value, and fails at the first list of objects that is too long. It then holds the path of the list.
-struct Walk<'a>(&'a mut Option<String>);
+/// A list or a map that is too large.
+struct Large {
+    path: String,
+    message: String,
+}
+
+impl Large {
+    fn list() -> Self {
+        let message = format!("too large: the list has more than the {LIST_ITEMS_MAX} items that are allowed");
+        Self { path: String::new(), message }
+    }
+
+    fn map() -> Self {
+        let message = format!("too large: the map has more than the {MAP_ENTRIES_MAX} entries that are allowed");
+        Self { path: String::new(), message }
+    }
+}
+
+/// Reads any value, and fails at the first list of objects or map that is too large. It then holds the path of it.
+struct Walk<'a>(&'a mut Option<Large>);
 
 impl Walk<'_> {
-    /// Reads a part of the value. If that fails at a list, adds the name of the part to the path of the list.
+    /// Reads a part of the value. If that fails at a list or a map, adds the name of the part to its path.
     fn part<T, E>(&mut self, name: impl fmt::Display, read: impl FnOnce(Walk<'_>) -> Result<T, E>) -> Result<T, E> {
         let read = read(Walk(self.0));
-        if let (Err(_), Some(path)) = (&read, &mut self.0) {
-            path.insert_str(0, &name.to_string());
+        if let (Err(_), Some(large)) = (&read, &mut self.0) {
+            large.path.insert_str(0, &name.to_string());
         }
         read
     }
@@ -137,7 +152,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
             index += 1;
             objects += usize::from(item == Read::Object);
             if objects > LIST_ITEMS_MAX {
-                *self.0 = Some(String::new());
+                *self.0 = Some(Large::list());
                 return Err(A::Error::custom("a long list"));
             }
         }
@@ -145,7 +160,13 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut fields: A) -> Result<Read, A::Error> {
+        let mut entries = 0;
         while let Some(name) = fields.next_key::<String>()? {
+            entries += 1;
+            if entries > MAP_ENTRIES_MAX {
+                *self.0 = Some(Large::map());
+                return Err(A::Error::custom("a large map"));
+            }
             self.part(format_args!(".{name}"), |walk| fields.next_value_seed(walk))?;
         }
         Ok(Read::Object)

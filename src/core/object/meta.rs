@@ -1,5 +1,6 @@
 //! The metadata of an object.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -115,13 +116,35 @@ impl Owner {
     }
 }
 
-/// Whether the user allows the loss of the files in a volume of a Sandbox, according to an annotation. Its value is
-/// `true` for all volumes, or the names of volumes, separated by commas.
-#[must_use]
-pub fn allows_volume_loss(annotations: &impl Texts, volume: &str) -> bool {
-    annotations
-        .text(annotation::EPHEMERAL_VOLUMES)
-        .is_some_and(|v| v == label::TRUE || v.split(',').any(|name| name.trim() == volume))
+/// The volumes of a Sandbox whose files may be lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VolumeLoss<'a> {
+    /// All volumes.
+    OfAll,
+    /// The volumes of these names.
+    Of(BTreeSet<&'a str>),
+}
+
+impl<'a> VolumeLoss<'a> {
+    /// The volumes whose loss the user allows by an annotation. Its value is `true` for all volumes, or the names of
+    /// volumes, separated by commas.
+    #[must_use]
+    pub fn of(annotations: &'a impl Texts) -> Self {
+        match annotations.text(annotation::EPHEMERAL_VOLUMES) {
+            Some(label::TRUE) => Self::OfAll,
+            Some(names) => Self::Of(names.split(',').map(str::trim).collect()),
+            None => Self::Of(BTreeSet::new()),
+        }
+    }
+
+    /// Whether the files of a volume may be lost.
+    #[must_use]
+    pub fn allows(&self, volume: &str) -> bool {
+        match self {
+            Self::OfAll => true,
+            Self::Of(names) => names.contains(volume),
+        }
+    }
 }
 
 /// Whether a label or annotation is in a domain of the API or of Paddock.
@@ -134,11 +157,33 @@ pub(crate) fn is_ours(key: &str) -> bool {
 /// of Paddock, and another controller exists or no label is of Paddock or the Sandbox API.
 pub(super) fn is_foreign(meta: &ObjectMeta) -> bool {
     let labelled = || meta.labels.iter().flatten().any(|(key, _)| is_ours(key));
+    let controlled = || meta.owner_references.iter().flatten().any(|owner| owner.controller == Some(true));
+    !is_owned(meta) && (controlled() || !labelled())
+}
+
+/// The bytes of our annotations that are kept of an object that no object of Paddock owns. Those that decisions read are
+/// shorter, except the rules of a NetworkPolicy.
+const UNOWNED_BYTES_MAX: usize = 16 * 1024;
+
+/// Whether an object of Paddock owns the object.
+pub(super) fn is_owned(meta: &ObjectMeta) -> bool {
     let mut owners = meta.owner_references.iter().flatten();
-    if owners.clone().any(|owner| Kind::of_reference(&owner.api_version, &owner.kind).is_some()) {
-        return false;
-    }
-    owners.any(|owner| owner.controller == Some(true)) || !labelled()
+    owners.any(|owner| Kind::of_reference(&owner.api_version, &owner.kind).is_some())
+}
+
+/// Drops the annotations that no decision uses about an object without an owner of Paddock. Whoever may create such objects
+/// could fill the memory with them: an object is kept for as long as it exists.
+pub(super) fn keep_our_annotations(meta: &mut ObjectMeta) {
+    let mut left = UNOWNED_BYTES_MAX;
+    let mut keep = |key: &str, value: &str| {
+        if [annotation::POLICY_SPEC, annotation::POLICY_TEMPLATE].contains(&key) {
+            return true;
+        }
+        let rest = left.checked_sub(key.len() + value.len()).filter(|_| is_ours(key));
+        left = rest.unwrap_or(left);
+        rest.is_some()
+    };
+    meta.annotations.iter_mut().for_each(|annotations| annotations.retain(|key, value| keep(key, value)));
 }
 
 /// Drops the metadata that no decision uses about a foreign object.
@@ -160,7 +205,8 @@ mod tests {
         let document = json!({
             "metadata": {
                 "name": "a", "namespace": "n", "uid": "u", "resourceVersion": "7", "labels": labels,
-                "annotations": { "note": "x" }, "ownerReferences": owners,
+                "annotations": { "note": "x", "agents.x-k8s.io/note": "y", "agents.x-k8s.io/z": "z".repeat(1 << 17) },
+                "ownerReferences": owners,
             },
             "spec": { "nodeName": "n" }, "endpoints": [{ "addresses": ["10.0.0.1"] }],
         });
@@ -190,8 +236,15 @@ mod tests {
         ] {
             for kind in [Kind::Pod, Kind::Service, Kind::VolumeClaim, Kind::EndpointSlice] {
                 let object = read(kind, labels, &owners);
-                let kept = !object.meta.annotations.is_empty();
-                assert_eq!(kept, !foreign, "{what}: {kind:?}");
+                // Nobody decides by an annotation of others on an object that Paddock does not own.
+                let owned = !object.meta.other_owners.is_empty() || object.meta.controller.is_some();
+                let kept = object.meta.annotations.keys().collect::<Vec<_>>();
+                let expected: &[&str] = match (foreign, owned) {
+                    (true, _) => &[],
+                    (false, true) => &["agents.x-k8s.io/note", "agents.x-k8s.io/z", "note"],
+                    (false, false) => &["agents.x-k8s.io/note"],
+                };
+                assert_eq!(kept, expected, "{what}: {kind:?}");
                 assert_eq!(object.meta.labels.is_empty(), foreign || labels == &none, "{what}: {kind:?}");
                 if kind == Kind::Pod {
                     assert_eq!(object.pod().is_none(), foreign, "{what}");

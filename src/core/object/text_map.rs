@@ -3,6 +3,7 @@
 //! The smallest node of a `BTreeMap<String, String>` has 544 bytes, and each key and value is a piece of memory of its
 //! own. Every object has two such maps, with a few entries each. They are read often, and never changed.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fmt::Write as _;
@@ -14,17 +15,59 @@ use serde::{Serialize, Serializer};
 pub trait Texts {
     /// The value of a key.
     fn text(&self, key: &str) -> Option<&str>;
+
+    /// The entries, in the order of their keys.
+    fn entries(&self) -> impl Iterator<Item = (&str, &str)>;
+}
+
+/// Goes once through two maps. Returns each key that one of them has, in order, with its value in both. Users fill these
+/// maps, and a lookup of each key in the other map would take the product of their sizes.
+pub fn side_by_side<'a>(
+    left: &'a impl Texts,
+    right: &'a impl Texts,
+) -> impl Iterator<Item = (&'a str, Option<&'a str>, Option<&'a str>)> {
+    let (mut left, mut right) = (left.entries().peekable(), right.entries().peekable());
+    std::iter::from_fn(move || {
+        let order = match (left.peek(), right.peek()) {
+            (Some((l, _)), Some((r, _))) => l.cmp(r),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return None,
+        };
+        let of_left = if order.is_le() { left.next() } else { None };
+        let of_right = if order.is_ge() { right.next() } else { None };
+        let (key, _) = of_left.or(of_right)?;
+        Some((key, of_left.map(|(_, value)| value), of_right.map(|(_, value)| value)))
+    })
 }
 
 impl Texts for BTreeMap<String, String> {
     fn text(&self, key: &str) -> Option<&str> {
         self.get(key).map(String::as_str)
     }
+
+    fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+}
+
+impl Texts for BTreeMap<&str, &str> {
+    fn text(&self, key: &str) -> Option<&str> {
+        self.get(key).copied()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.iter().map(|(key, value)| (*key, *value))
+    }
 }
 
 impl Texts for TextMap {
     fn text(&self, key: &str) -> Option<&str> {
         self.get(key)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.iter()
     }
 }
 
@@ -36,7 +79,8 @@ impl Texts for TextMap {
 pub struct TextMap(Arc<str>);
 
 impl TextMap {
-    /// The value of a key.
+    /// The value of a key. The time is linear in the size of the map: [`side_by_side`] and [`TextMap::index`] are for
+    /// many keys.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
@@ -72,6 +116,23 @@ impl TextMap {
         self.0.is_empty()
     }
 
+    /// The map without these keys.
+    #[must_use]
+    pub fn without(&self, keys: &[&str]) -> Self {
+        self.iter().filter(|(key, _)| !keys.contains(key)).collect()
+    }
+
+    /// The entries in a map in which many keys can be looked up.
+    #[must_use]
+    pub fn index(&self) -> BTreeMap<&str, &str> {
+        self.iter().collect()
+    }
+
+    /// The bytes of the map: equal maps have equal bytes.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
     /// The entries in a map that can be changed.
     #[must_use]
     pub fn to_map(&self) -> BTreeMap<String, String> {
@@ -86,8 +147,15 @@ impl TextMap {
 
 impl From<BTreeMap<String, String>> for TextMap {
     fn from(map: BTreeMap<String, String>) -> Self {
+        map.entries().collect()
+    }
+}
+
+/// The entries must be in the order of their keys, each once.
+impl<'a> FromIterator<(&'a str, &'a str)> for TextMap {
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(entries: I) -> Self {
         let mut text = String::new();
-        for (key, value) in map {
+        for (key, value) in entries {
             // Writing to a String never fails.
             let _ = write!(text, "{}:{}:{key}{value}", key.len(), value.len());
         }
@@ -126,6 +194,22 @@ mod tests {
                 prop_assert_eq!(texts.get(key), Some(value.as_str()));
             }
             prop_assert!(!texts.contains_key("no such key"));
+            prop_assert_eq!(texts.index().len(), map.len());
+            prop_assert_eq!(texts.without(&["0", "a"]).to_map().len(), map.keys().filter(|k| *k != "0" && *k != "a").count());
+        }
+
+        /// Each key of either map comes once, with what both lookups say.
+        #[test]
+        fn two_maps_side_by_side_are_those_of_lookups(
+            left in prop::collection::btree_map("[a-d]{0,2}", "[xy]", 0..12),
+            right in prop::collection::btree_map("[a-d]{0,2}", "[xy]", 0..12),
+        ) {
+            let texts = TextMap::from(left.clone());
+            let merged: Vec<_> = side_by_side(&texts, &right).collect();
+            let keys: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+            let looked_up: Vec<_> =
+                keys.into_iter().map(|key| (key.as_str(), left.text(key), right.text(key))).collect();
+            prop_assert_eq!(merged, looked_up);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Reads those fields of Pods, Nodes and RuntimeClasses that an object keeps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::cluster::{Node, RuntimeClass, ServiceEndpoints};
 use super::cpu::PodCpu;
-use super::json::string_map;
+use super::json::{JsonText, string_map};
 use super::pod::{ChangedPod, ConditionStatus, LostSource, LostVolume, Pod, PodCondition, RareParts};
 use crate::deciding;
 use crate::isolation::{self, APPARMOR_ANNOTATION, HostAccessSet, PodFields};
@@ -82,6 +82,17 @@ pub(super) fn service_endpoints(service: Arc<str>, address_type: &Value, endpoin
     ServiceEndpoints { service, endpoints: endpoints.collect() }
 }
 
+/// The bytes of a foreign NetworkPolicy's selector that are kept. No selector of a user has as many.
+const SELECTION_BYTES_MAX: usize = 16 * 1024;
+
+/// The fields of a foreign NetworkPolicy that say which pods it selects. If they are too large, nobody reads them, and the
+/// policy counts as one that selects every pod.
+pub(super) fn selection(spec: &Value) -> JsonText {
+    let types: BTreeSet<&str> = list(&spec["policyTypes"]).filter_map(Value::as_str).collect();
+    let selection = JsonText::of(&serde_json::json!({ "podSelector": spec["podSelector"], "policyTypes": types }));
+    if selection.as_str().len() > SELECTION_BYTES_MAX { JsonText::of(&"too large") } else { selection }
+}
+
 /// The access to the host that a pod has. The paths are not used.
 fn host_access(spec: &Value, annotations: &BTreeMap<String, String>) -> HostAccessSet {
     let read = annotations.iter().filter(|(key, _)| key.starts_with(APPARMOR_ANNOTATION));
@@ -94,7 +105,7 @@ fn host_access(spec: &Value, annotations: &BTreeMap<String, String>) -> HostAcce
         class: None,
         class_path: String::new(),
     };
-    isolation::host_access(&pod).into_iter().map(|(access, _)| access).collect()
+    isolation::host_access(&pod)
 }
 
 /// The source of a volume, if its files are deleted with the pod. An `emptyDir` in memory or in huge pages is scratch. A

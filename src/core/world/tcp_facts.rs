@@ -41,11 +41,15 @@ impl Leads {
     }
 }
 
+/// The most labels, requirements and values of a selector that is kept. Parsed, each takes ten times its JSON, and nobody
+/// writes as many.
+const SELECTOR_PARTS_MAX: usize = 200;
+
 /// The pods that a NetworkPolicy selects.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum IngressPolicy {
     Selects(Box<Selector>),
-    /// The selector cannot be read, so it may select every pod.
+    /// The selector cannot be read or is too large to be kept, so it may select every pod.
     Unreadable,
 }
 
@@ -64,7 +68,10 @@ impl IngressPolicy {
         let types = spec.policy_types.unwrap_or_default();
         // Without types, a policy is about ingress.
         let ingress = types.is_empty() || types.iter().any(|of| of == "Ingress");
-        ingress.then(|| Self::Selects(Box::new(spec.pod_selector.unwrap_or_default())))
+        let selector = spec.pod_selector.unwrap_or_default();
+        let values = selector.match_expressions.iter().map(|requirement| 1 + requirement.values.len());
+        let kept = selector.match_labels.len() + values.sum::<usize>() <= SELECTOR_PARTS_MAX;
+        ingress.then(|| if kept { Self::Selects(Box::new(selector)) } else { Self::Unreadable })
     }
 
     pub(super) fn selects(&self, labels: &impl Texts) -> bool {

@@ -3,7 +3,7 @@
 //! A gateway connects to a pod in the place of a client, so a NetworkPolicy on the pod would not see the client. A Sandbox
 //! whose pod is selected by a policy for ingress therefore never has ports.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -111,9 +111,10 @@ impl World {
         let policies = self.tcp.policies.get(&sandbox.key.namespace)?;
         let next = manifest::pod_labels(sandbox, model);
         let pods: Vec<Arc<Object>> = self.pods_of(sandbox).collect();
-        let selected = policies
-            .iter()
-            .find(|(_, policy)| policy.selects(&next) || pods.iter().any(|pod| policy.selects(&pod.meta.labels)));
+        // A policy may have thousands of requirements, and a pod thousands of labels.
+        let pods: Vec<BTreeMap<&str, &str>> = pods.iter().map(|pod| pod.meta.labels.index()).collect();
+        let selected =
+            policies.iter().find(|(_, policy)| policy.selects(&next) || pods.iter().any(|pod| policy.selects(pod)));
         selected.map(|(name, _)| &**name)
     }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures::{Stream, stream};
 use jiff::Timestamp;
 use paddock_core::binding::{Binding, FailurePolicy};
+use paddock_core::object::TextMap;
 use paddock_core::question::{Answer, FailureKind, Hook, PluginRequest, PoolSizeQuestion, Question};
 use paddock_guests::{ASK_FOR_WASI, MISBEHAVE, POOL_FIXED};
 use paddock_plugin_host::{Host, HostConfig};
@@ -140,7 +141,7 @@ fn the_file_beside_it_binds_it() {
     world.write("fixed.wasm", POOL_FIXED).look();
     let binding = world.first(Hook::PoolSize);
     assert_eq!((binding.order, world.size()), (3, 9));
-    assert!(!binding.objects.matches(&BTreeMap::new()));
+    assert!(!binding.objects.matches(&TextMap::default()));
     assert!(binding.objects.matches(&BTreeMap::from([("tier".to_owned(), "gold".to_owned())])));
 }
 

@@ -1,5 +1,8 @@
 //! The hook `idle`: asks the idle policy about a running Sandbox, and applies the answer.
 
+use std::cell::LazyCell;
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use paddock_api::names::annotation;
@@ -14,7 +17,7 @@ use crate::decide::ask::{failure_events, first_reply_or_built_in, load_state, sa
 use crate::deciding;
 use crate::manifest::PodRevision;
 use crate::model;
-use crate::object::{LostSource, LostVolume, Object, Pod, allows_volume_loss};
+use crate::object::{LostSource, LostVolume, Object, Pod, VolumeLoss};
 use crate::plan::{Event, Op, Reason};
 use crate::question::{Answer, Hook, IdleAnswer, IdleQuestion, IdleTier, PluginReply, PluginRequest, Question};
 use crate::snapshot::{SandboxSnapshot, StorageClasses};
@@ -238,13 +241,16 @@ pub(super) fn obstacle(
     pod: &Pod,
 ) -> Option<String> {
     let made_from = PodRevision::of_pod(object);
+    let of_template = LazyCell::new(|| -> BTreeSet<String> {
+        model.pod.spec.parse().volumes.into_iter().flatten().map(|volume| volume.name).collect()
+    });
     let declared = |name: &str| {
         // The template may have changed since the pod was made.
         let when_made = made_from.as_ref().and_then(|revision| revision.declares(name));
-        when_made.unwrap_or_else(|| model.pod.spec.parse().volumes.iter().flatten().any(|volume| volume.name == name))
+        when_made.unwrap_or_else(|| of_template.contains(name))
     };
-    let annotations = &snapshot.sandbox.meta.annotations;
-    let may_be_lost = |volume: &LostVolume| !declared(&volume.name) || allows_volume_loss(annotations, &volume.name);
+    let allowed = VolumeLoss::of(&snapshot.sandbox.meta.annotations);
+    let may_be_lost = |volume: &LostVolume| !declared(&volume.name) || allowed.allows(&volume.name);
     let lost: Vec<_> = pod.lost_volumes.iter().filter(|volume| !may_be_lost(volume)).collect();
     if lost.is_empty() {
         return None;

@@ -7,7 +7,7 @@ use serde_json::{Map, json};
 use crate::decide::adopt::{Adoption, adopt, adoption};
 use crate::manifest::{self, disk_dirs};
 use crate::model;
-use crate::object::allows_volume_loss;
+use crate::object::VolumeLoss;
 use crate::object::json::missing_entries;
 use crate::plan::{Op, Reason};
 use crate::snapshot::{SandboxSnapshot, StorageClasses};
@@ -30,13 +30,14 @@ pub(super) enum Directories {
 pub(super) fn directories(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Directories {
     let sandbox = &snapshot.sandbox;
     let mut kept = Vec::new();
+    let lost = VolumeLoss::of(&sandbox.meta.annotations);
     for volume in disk_dirs(model).map(|dir| &*dir.name) {
         let existing = snapshot.volume_claims.get(&names::volume_claim(volume, &sandbox.key.name));
         if existing.is_some_and(|claim| claim.controlled_by(&sandbox.meta.uid)) {
             kept.push(volume.to_owned());
             continue;
         }
-        if model.idle_timeout.is_none() || allows_volume_loss(&sandbox.meta.annotations, volume) {
+        if model.idle_timeout.is_none() || lost.allows(volume) {
             continue;
         }
         match (snapshot.storage_classes, existing) {

@@ -1,6 +1,6 @@
 //! Tests of the parsers of pools and claims: a manifest, and the errors that it gives.
 
-use std::collections::BTreeMap;
+use crate::object::TextMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,7 +171,7 @@ const INTERPRETED: [&str; 18] = [
 
 #[test]
 fn a_claim_adds_no_annotation_that_others_read() {
-    let pod = model::Pod { labels: BTreeMap::new(), annotations: BTreeMap::new(), spec: Arc::default() };
+    let pod = model::Pod { labels: TextMap::default(), annotations: TextMap::default(), spec: Arc::default() };
     let allows = |domains: &[&str], key: &str| {
         let domains: Vec<String> = domains.iter().map(|domain| (*domain).to_owned()).collect();
         let annotation_domains = [Settings::default().annotation_domains, domains].concat();

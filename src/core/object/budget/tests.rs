@@ -52,6 +52,62 @@ fn a_list_of_too_many_objects_is_an_error_at_its_path() {
     );
 }
 
+/// A map of so many entries in each place of an object that has one.
+#[test]
+fn a_map_of_too_many_entries_is_an_error_at_its_path() {
+    let map = |count: usize| -> Value {
+        (0..count).map(|n| (format!("k{n}"), json!("1"))).collect::<serde_json::Map<_, _>>().into()
+    };
+    let volume_claim = |metadata: Value| {
+        json!({
+            "metadata": metadata,
+            "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } },
+        })
+    };
+    let pod = |metadata: Value, spec: Value| json!({ "metadata": metadata, "spec": spec });
+    let container = || json!([{ "name": "c", "image": "i" }]);
+    for field in ["labels", "annotations"] {
+        let spec =
+            |count| json!({ "podTemplate": pod(json!({ field: map(count) }), json!({ "containers": container() })) });
+        let claims = |count| {
+            json!({
+                "podTemplate": pod(json!({}), json!({ "containers": container() })),
+                "volumeClaimTemplates": [volume_claim(json!({ "name": "v", field: map(count) }))],
+            })
+        };
+        let of_claim =
+            |count| json!({ "warmPoolRef": { "name": "p" }, "additionalPodMetadata": { field: map(count) } });
+        let cases: [(Kind, &dyn Fn(usize) -> Value, String); 6] = [
+            (Kind::Sandbox, &spec, format!("spec.podTemplate.metadata.{field}")),
+            (Kind::Template, &spec, format!("spec.podTemplate.metadata.{field}")),
+            (Kind::Sandbox, &claims, format!("spec.volumeClaimTemplates[0].metadata.{field}")),
+            (Kind::Template, &claims, format!("spec.volumeClaimTemplates[0].metadata.{field}")),
+            (Kind::Claim, &of_claim, format!("spec.additionalPodMetadata.{field}")),
+            (
+                Kind::Sandbox,
+                &|count| json!({ "podTemplate": pod(json!({}), json!({ "containers": container(), "nodeSelector": map(count) })) }),
+                "spec.podTemplate.spec.nodeSelector".to_owned(),
+            ),
+        ];
+        for (kind, spec, path) in cases {
+            let errors = |count: usize| {
+                errors(kind, json!({ "metadata": { "name": "a", "namespace": "n" }, "spec": spec(count) }))
+            };
+            assert_eq!(errors(MAP_ENTRIES_MAX), [""; 0], "{kind:?}: {path}");
+            let expected = format!("{path}: too large: the map has more than the 1000 entries that are allowed");
+            assert_eq!(errors(MAP_ENTRIES_MAX + 1), [expected], "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn few_errors_of_an_object_are_kept() {
+    let containers = many(1000, |_| json!({ "name": "", "volumeMounts": [{ "name": "", "mountPath": "" }] }));
+    let errors = errors(Kind::Sandbox, sandbox(json!({ "containers": containers })));
+    assert_eq!(errors.len(), 33);
+    assert_eq!(errors[32], "spec: 2968 more fields are invalid");
+}
+
 #[test]
 fn the_budget_counts_what_users_write() {
     let of = |value: usize, status: usize, managed: usize| {
