@@ -252,6 +252,13 @@ impl Object {
         })
     }
 
+    /// Whether this owner controls the object. The kind, the group and the name are compared too, because the admission policy
+    /// for owners looks at Sandboxes alone.
+    #[must_use]
+    pub fn is_child_of(&self, owner: &Object) -> bool {
+        self.controlled_by(&owner.meta.uid) && self.owner_key().as_ref() == Some(&owner.key)
+    }
+
     /// Whether the owner with this UID controls the object.
     #[must_use]
     pub fn controlled_by(&self, uid: &str) -> bool {

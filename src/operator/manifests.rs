@@ -6,6 +6,7 @@ mod gateway;
 mod guards;
 mod leases;
 mod network;
+mod owners;
 mod pods;
 pub mod rbac;
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub fn files(settings: &Settings) -> Vec<(&'static str, Vec<Value>)> {
         ("rbac.yaml", rbac::rbac(settings)),
         ("admissionpolicies.yaml", admission_policies::policies(settings, &settings.user())),
         ("leases.yaml", leases::policy(settings, &settings.user())),
+        ("owners.yaml", owners::policy(settings, &settings.user())),
         ("services.yaml", workload::services(settings)),
         ("deployment.yaml", vec![workload::deployment(settings), workload::disruption_budget(settings)]),
         ("networkpolicy.yaml", network::policies(settings)),

@@ -47,6 +47,7 @@ mod network_policy;
 mod observe;
 mod operator;
 mod oracle;
+mod owners;
 mod plugins;
 mod policies;
 mod pool;
@@ -104,6 +105,7 @@ pub(crate) fn tests() -> Vec<Test> {
         model::tests(),
         faults::tests(),
         deploy::tests(),
+        owners::tests(),
         rights::tests(),
         registration::tests(),
         elsewhere::tests(),

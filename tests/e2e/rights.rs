@@ -34,6 +34,9 @@ struct Row {
     refused: Option<&'static str>,
 }
 
+/// A part of the message with which a request is refused. `None` if it is admitted.
+type Refusal = Option<&'static str>;
+
 /// The rows of a table.
 #[derive(Default)]
 pub(super) struct Table(Vec<Row>);
@@ -43,17 +46,11 @@ impl Table {
         self.0.push(Row { what, method, path, body, refused });
     }
 
-    fn create(&mut self, what: &'static str, namespace: &str, of: (Kind, Value), refused: Option<&'static str>) {
+    pub(super) fn create(&mut self, what: &'static str, namespace: &str, of: (Kind, Value), refused: Refusal) {
         self.row(what, Method::POST, of.0.path(namespace), of.1, refused);
     }
 
-    pub(super) fn patch(
-        &mut self,
-        what: &'static str,
-        ns: &TestNamespace,
-        of: (Kind, &str, Value),
-        refused: Option<&'static str>,
-    ) {
+    pub(super) fn patch(&mut self, what: &'static str, ns: &TestNamespace, of: (Kind, &str, Value), refused: Refusal) {
         let path = format!("{}/{}", of.0.path(&ns.namespace), of.1);
         self.row(what, Method::PATCH, path, of.2, refused);
     }

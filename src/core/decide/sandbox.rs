@@ -440,8 +440,7 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
         plan.events.push(Event::normal(sandbox, Reason::SandboxExpired, "Shutdown time reached: deleting the Sandbox"));
         return plan;
     }
-    let ours =
-        [&snapshot.service, &snapshot.endpoints].into_iter().flatten().filter(|o| o.controlled_by(&sandbox.meta.uid));
+    let ours = [&snapshot.service, &snapshot.endpoints].into_iter().flatten().filter(|o| o.is_child_of(sandbox));
     let live = snapshot.pods.iter().chain(ours).filter(|o| o.meta.deletion_timestamp.is_none());
     let Throttling { record, restore, events, results, .. } = throttle::decide(snapshot, Wish::Full);
     let held = |o: &Object| throttle::holds_delete(snapshot, o);

@@ -117,7 +117,7 @@ pub(super) fn bound(
 }
 
 /// The owner references of an object that make their owner the controller.
-fn controllers(of: &str) -> String {
+pub(super) fn controllers(of: &str) -> String {
     format!("{of}.metadata.?ownerReferences.orValue([]).filter(o, o.?controller.orValue(false))")
 }
 

@@ -172,7 +172,7 @@ fn pod_verdict(
                 let why = format!("PersistentVolumeClaim {name} is terminating, and a new one follows");
                 return PodVerdict::Wait(Reason::VolumeClaimMissing, why);
             }
-            Some(there) if there.controlled_by(&sandbox.meta.uid) => {}
+            Some(there) if there.is_child_of(sandbox) => {}
             Some(there) => {
                 let mut foreign = format!("PersistentVolumeClaim {name} exists and does not belong to this Sandbox");
                 if let Some(other) = there.owner_key().filter(|other| other.kind == Kind::Sandbox) {

@@ -27,7 +27,7 @@ pub(super) fn service(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Opt
             return snapshot
                 .service
                 .as_deref()
-                .filter(|s| s.controlled_by(&sandbox.meta.uid) && s.meta.deletion_timestamp.is_none())
+                .filter(|s| s.is_child_of(sandbox) && s.meta.deletion_timestamp.is_none())
                 .map(|s| Op::delete(s, Reason::ServiceUnwanted));
         }
         ServiceIntent::Headless => Some(manifest::headless_service(sandbox, model)),
@@ -37,7 +37,7 @@ pub(super) fn service(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Opt
         (None, Some(body)) => {
             Some(Op::create(sandbox.key.sibling(Kind::Service, sandbox.key.name.clone()), Reason::ServiceMissing, body))
         }
-        (Some(service), Some(body)) if service.controlled_by(&sandbox.meta.uid) => restored(service, &body),
+        (Some(service), Some(body)) if service.is_child_of(sandbox) => restored(service, &body),
         (Some(service), Some(body)) => match adoption(sandbox, service, &body) {
             Adoption::Yes => Some(adopt(sandbox, service, json!({}))),
             Adoption::No | Adoption::Prepared | Adoption::Differs(_) => None,
@@ -110,7 +110,7 @@ fn ports_with(have: &Value, wanted: &Value) -> Value {
 
 /// Whether a Service of the Sandbox's name exists that the Sandbox does not control.
 pub(super) fn service_is_foreign(snapshot: &SandboxSnapshot) -> bool {
-    snapshot.service.as_ref().is_some_and(|s| !s.controlled_by(&snapshot.sandbox.meta.uid))
+    snapshot.service.as_ref().is_some_and(|s| !s.is_child_of(&snapshot.sandbox))
 }
 
 /// Where the Service of a stable address leads.
@@ -154,7 +154,7 @@ pub(super) fn endpoints(snapshot: &SandboxSnapshot, state: Option<&PodState<'_>>
         return needed.then(|| Op::create(key, Reason::EndpointsChanged, body));
     };
     let labels = missing_entries(&object.meta.labels, &body["metadata"]["labels"]);
-    if !object.controlled_by(&sandbox.meta.uid) {
+    if !object.is_child_of(sandbox) {
         // An earlier Sandbox of the same name left the slice behind.
         let ours = left_behind(sandbox, object) && labels.is_empty();
         return ours.then(|| adopt(sandbox, object, json!({})));
@@ -271,7 +271,7 @@ struct Slice<'a> {
 
 impl<'a> Slice<'a> {
     fn of(snapshot: &'a SandboxSnapshot) -> Self {
-        let object = snapshot.endpoints.as_deref().filter(|s| s.controlled_by(&snapshot.sandbox.meta.uid));
+        let object = snapshot.endpoints.as_deref().filter(|s| s.is_child_of(&snapshot.sandbox));
         let body = match object.map(|object| &object.body) {
             Some(Body::EndpointSlice(body)) => Some(body.parse::<Value>()),
             Some(_) | None => None,

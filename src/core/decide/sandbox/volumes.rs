@@ -33,7 +33,7 @@ pub(super) fn directories(snapshot: &SandboxSnapshot, model: &model::Sandbox) ->
     let lost = VolumeLoss::of(&sandbox.meta.annotations);
     for volume in disk_dirs(model).map(|dir| &*dir.name) {
         let existing = snapshot.volume_claims.get(&names::volume_claim(volume, &sandbox.key.name));
-        if existing.is_some_and(|claim| claim.controlled_by(&sandbox.meta.uid)) {
+        if existing.is_some_and(|claim| claim.is_child_of(sandbox)) {
             kept.push(volume.to_owned());
             continue;
         }
@@ -70,7 +70,7 @@ pub(super) fn restored(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Ve
         if there.meta.deletion_timestamp.is_some() {
             return None;
         }
-        if !there.controlled_by(&sandbox.meta.uid) {
+        if !there.is_child_of(sandbox) {
             return match adoption(sandbox, there, &body) {
                 Adoption::Yes => Some(adopt(sandbox, there, json!({}))),
                 Adoption::No | Adoption::Prepared | Adoption::Differs(_) => None,

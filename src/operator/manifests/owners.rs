@@ -1,0 +1,52 @@
+//! The policy for the children of Sandboxes: only somebody who could run an operator may make a Sandbox their controller.
+//!
+//! The operator takes a Pod or a volume claim for its own if a Sandbox controls it. Users who may edit a namespace may write
+//! owner references. They could otherwise give a waiting Sandbox a pod with their code or a volume with their files, or take
+//! a warm pod away, use it, and give it back. The API server evaluates the policy itself, so it holds while the operator is
+//! away.
+
+use paddock_api::kind::Kind;
+use paddock_api::names::{group, label};
+use serde_json::{Value, json};
+
+use super::admission_policies::{bound, controllers, rule};
+use super::common::Settings;
+
+/// The name of the policy and of its binding, for an operator that serves all namespaces.
+const NAME: &str = "paddock-owners";
+
+/// The policy and its binding, for an operator with the name of this user.
+pub(super) fn policy(settings: &Settings, user: &str) -> Vec<Value> {
+    let sandboxes = |of: &str| {
+        let is_sandbox =
+            format!("o.kind == {:?} && o.apiVersion.startsWith(\"{}/\")", Kind::Sandbox.name(), group::AGENTS);
+        format!("{}.filter(o, {is_sandbox})", controllers(of))
+    };
+    let known = format!("{}.exists(p, p.uid == o.uid && p.name == o.name)", sandboxes("oldObject"));
+    let given = format!("{}.exists(o, !(oldObject != null && {known}))", sandboxes("object"));
+    let mut conditions = vec![("given-to-a-sandbox", given)];
+    if let Some(namespace) = &settings.served_namespace {
+        conditions.push(("in-the-served-namespace", format!("request.namespace == {namespace:?}")));
+    }
+    let operator = format!("request.userInfo.username == {user:?}");
+    // Every other operator of Sandboxes, also upstream's, writes the status of Sandboxes.
+    let may = |verb: &str| {
+        format!(
+            "authorizer.group({:?}).resource('sandboxes').subresource('status').namespace(request.namespace)\
+             .check({verb:?}).allowed()",
+            group::AGENTS
+        )
+    };
+    let validation = (
+        format!("{operator} || {} || {}", may("update"), may("patch")),
+        format!(
+            "only an operator of Sandboxes may make a Sandbox the controller of a Pod or a PersistentVolumeClaim: leave the \
+             owner reference out, and offer the object to a stand-alone Sandbox by the label {}: \"true\"",
+            label::ADOPTABLE
+        ),
+    );
+    let mut rule = rule(&[""], "pods", &["CREATE", "UPDATE"]);
+    // The API server itself keeps the owner references in writes of the subresources of Pods.
+    rule["resources"] = json!(["pods", "persistentvolumeclaims", "persistentvolumeclaims/status"]);
+    bound(&settings.cluster_name(NAME), rule, conditions, vec![], vec![validation]).to_vec()
+}
