@@ -40,6 +40,9 @@ pub fn digest(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, 
     hasher.finalize().iter().take(16).fold(0, |digest, byte| digest << 8 | u128::from(*byte))
 }
 
+/// The touch of a warm Sandbox whose Pod lost its owner reference.
+pub(crate) const DETACHED: &str = "its Pod was detached from it";
+
 /// Returns the change of a warm Sandbox or of its Pod since the pool made them, as a clause for people, or `None` if
 /// they are as made.
 #[must_use]

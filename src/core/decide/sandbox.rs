@@ -30,7 +30,7 @@ use self::pod::{Exposure, PodVerdict};
 use self::situation::{PodState, Situation, mode};
 use self::status::{Notes, Problem};
 use self::throttle::{Throttling, Wish};
-use super::adopt::{Adoption, PREPARED, adopt};
+use super::adopt::{Adoption, PREPARED, adopt, left_behind};
 use super::ask::{ASK_AGAIN, STATE_EVERY, failure_events};
 use crate::as_made;
 use crate::conditions::{find_condition, status_patch};
@@ -139,7 +139,7 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
         // decision would take the other field for the one that the user changed.
         after_status.mode = sandbox.sandbox().and_then(|s| s.status.mode);
     }
-    plan.steps.extend(record_touch(snapshot).map(|op| vec![op]));
+    plan.steps.extend(record_touch(snapshot, situation.state()).map(|op| vec![op]));
     plan.steps.push(first);
     let status = status_op(snapshot, &after_status, wait_until, &mut plan);
     if status.is_some()
@@ -403,8 +403,15 @@ fn delete_left_behind_pods(snapshot: &SandboxSnapshot) -> Plan {
 }
 
 /// Records that somebody touched a warm Sandbox, before the plan or a user undoes the change that shows it.
-fn record_touch(snapshot: &SandboxSnapshot) -> Option<Op> {
-    let touch = snapshot.touched.as_deref().filter(|_| !snapshot.sandbox.meta.edited())?;
+fn record_touch(snapshot: &SandboxSnapshot, state: Option<&PodState<'_>>) -> Option<Op> {
+    let sandbox = &snapshot.sandbox;
+    let detached = match state {
+        // After a restart, the World does not know that the pod had an owner.
+        Some(PodState::Blocked(pod)) => sandbox.meta.in_pool() && left_behind(sandbox, pod),
+        Some(_) | None => false,
+    };
+    let touch = snapshot.touched.as_deref().or(detached.then_some(as_made::DETACHED));
+    let touch = touch.filter(|_| !sandbox.meta.edited())?;
     Some(Op::patch(&snapshot.sandbox, Reason::WarmSandboxTouched, as_made::record(touch)))
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::claim_metadata::{annotation_is_allowed, unallowed_annotation};
 use super::types::{Claim, Template, VolumeClaim};
-use crate::settings::Settings;
+use crate::settings::{ANY_DOMAIN, Settings};
 
 /// The fields of a volume claim's spec that choose the content of the volume. The operator creates the volume claim, and
 /// the API server asks nobody for a right on the volume that is copied.
@@ -76,11 +76,18 @@ fn adds_only(added: &VolumeClaim, volumes: &[String], settings: &Settings) -> Re
              the claim may only add an empty volume to the template, {POLICY}"
         ));
     }
-    // Some storage systems copy the volume that an annotation names.
-    if let Some(key) = added.annotations.keys().find(|key| !annotation_is_allowed(key, &settings.annotation_domains)) {
+    if spec["storageClassName"] == "" {
+        return Err(format!(
+            "volumeClaimTemplate {name}: spec.storageClassName must not be empty, because the claim would get an existing \
+             volume; name a StorageClass, or leave the field out"
+        ));
+    }
+    // Some storage systems copy the volume that an annotation names, and no list knows all of them.
+    let domains: Vec<String> = settings.annotation_domains.iter().filter(|of| *of != ANY_DOMAIN).cloned().collect();
+    if let Some(key) = added.annotations.keys().find(|key| !annotation_is_allowed(key, &domains)) {
         return Err(format!(
             "volumeClaimTemplate {name}: metadata.annotations[{key}] {}",
-            unallowed_annotation(&settings.annotation_domains)
+            unallowed_annotation(&domains)
         ));
     }
     Ok(())
@@ -144,9 +151,16 @@ mod tests {
             ("data", &none, json!({ "dataSource": copy }), Some("spec.dataSource must be left out")),
             ("data", &none, json!({ "dataSourceRef": copy }), Some("spec.dataSourceRef must be left out")),
             ("data", &none, json!({ "volumeName": "pv-1" }), Some("spec.volumeName must be left out")),
+            ("data", &none, json!({ "storageClassName": "" }), Some("spec.storageClassName must not be empty")),
             ("data", &none, json!({ "selector": {} }), Some("spec.selector must be left out")),
             ("data", &none, json!({ "selector": { "matchLabels": { "a": "b" } } }), Some("spec.selector must be")),
             ("data", &json!({ "k8s.io/CloneRequest": "n/p" }), json!({}), Some("annotations[k8s.io/CloneRequest]")),
+            (
+                "data",
+                &json!({ "trident.netapp.io/cloneFromPVC": "workspace-of-bob" }),
+                json!({}),
+                Some("annotations[trident.netapp.io/cloneFromPVC]"),
+            ),
             (
                 "data",
                 &json!({ "cdi.kubevirt.io/storage.import.endpoint": "x" }),
@@ -155,7 +169,8 @@ mod tests {
             ),
         ] {
             let claim = claim(name, annotations, &spec);
-            let settings = Settings::default();
+            let mut settings = Settings::default();
+            settings.annotation_domains.push(ANY_DOMAIN.to_owned());
             let found = merged_volume_claims(&claim, &template("Allowed"), &settings);
             match (&found, refused) {
                 (Ok(merged), None) => assert_eq!(merged.len(), 2, "{name} {spec}"),

@@ -11,7 +11,7 @@ use paddock_api::names::annotation;
 use super::pending_writes::remove_entry;
 use super::relations::{origin_pool, pool_of, pool_revision, references, sandbox_of};
 use super::state::{NodeTrouble, World};
-use crate::as_made::{Rules, same_as_before, touched};
+use crate::as_made::{DETACHED, Rules, same_as_before, touched};
 use crate::binding::{Binding, Bindings};
 use crate::marker::namespace_isolates;
 use crate::object::{Body, Object};
@@ -66,6 +66,10 @@ impl World {
         {
             // The pod had another Sandbox, which is indexed again without it.
             self.index_sandbox(&sandbox);
+            if old.meta.uid == object.meta.uid && self.objects.get(&sandbox).is_some_and(|s| s.meta.in_pool()) {
+                // Nobody would see what happens to the pod in the meantime.
+                self.touch(&sandbox, DETACHED);
+            }
         }
         self.note_demand(before.as_deref(), &object, now);
         self.add_dependents(&object, to_reconcile);
@@ -193,9 +197,13 @@ impl World {
             touched(sandbox, self.pod_of(sandbox).as_deref(), rules)
         });
         if let Some(touch) = touched {
-            self.remove_warm(key);
-            self.touched.entry(key.clone()).or_insert_with(|| touch.into());
+            self.touch(key, &touch);
         }
+    }
+
+    fn touch(&mut self, key: &Key, touch: &str) {
+        self.remove_warm(key);
+        self.touched.entry(key.clone()).or_insert_with(|| touch.into());
     }
 
     /// Adds a Sandbox to the index of warm Sandboxes, if a claim can take it.

@@ -65,6 +65,10 @@ fn warm(uid: &str, version: u64, pod_labels: &serde_json::Value) -> (Object, Obj
             "creationTimestamp": "2030-01-01T00:00:00Z", "ownerReferences": [owner],
         },
         "spec": { "podTemplate": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } },
+        "status": { "conditions": [{
+            "type": "Ready", "status": "True", "reason": "DependenciesReady", "message": "Pod is Ready",
+            "lastTransitionTime": "2030-01-01T00:00:00Z",
+        }] },
     });
     let sandbox = Object::from_json(Kind::Sandbox, document).unwrap();
     let model = sandbox.sandbox().unwrap().spec.as_ref().unwrap();
@@ -103,11 +107,19 @@ fn a_touch_stays_when_it_is_undone_and_ends_with_the_sandbox() {
     assert_eq!(show(&mut world, "u", 3, json!({})), label, "undone");
     assert_eq!(show(&mut world, "u", 4, json!({ "other": "x" })), label, "the first touch stays");
     // The bindings decide what counts, so each member is compared again.
+    let _ = show(&mut world, "u", 5, json!({}));
     world.set_bindings(crate::binding::Bindings::default());
-    assert_eq!(show(&mut world, "u", 5, json!({})).as_deref(), Some("the label other was added to its Pod"));
+    assert_eq!(world.touched.get(&key), None, "compared again");
+    let revision = super::relations::pool_revision(world.get(&key).unwrap()).unwrap();
+    assert_eq!(world.warm.count(&revision), 1, "a claim may take it again");
+    // Nobody sees what happens to a pod without its owner.
+    let (_, mut detached) = warm("u", 6, &json!({}));
+    detached.meta.controller = None;
+    world.observe(Observed::Applied(detached), now);
+    assert_eq!(show(&mut world, "u", 7, json!({})).as_deref(), Some(crate::as_made::DETACHED));
     // Another Sandbox of the same name has its own past.
-    assert_eq!(show(&mut world, "v", 6, json!({})), None, "another Sandbox");
-    assert!(show(&mut world, "v", 7, json!({ "role": "db-client" })).is_some());
-    world.observe(Observed::Deleted(warm("v", 8, &json!({})).0), now);
+    assert_eq!(show(&mut world, "v", 8, json!({})), None, "another Sandbox");
+    assert!(show(&mut world, "v", 9, json!({ "role": "db-client" })).is_some());
+    world.observe(Observed::Deleted(warm("v", 10, &json!({})).0), now);
     assert!(world.touched.is_empty());
 }

@@ -238,9 +238,12 @@ fn own_marker(snapshot: &SandboxSnapshot, model: Option<&model::Sandbox>) -> Mar
 }
 
 /// The problem of the first pod of the Sandbox that runs and is not isolated, although it should be. Each pod that names
-/// the Sandbox as its owner counts, in every state of the Sandbox, until it has ended.
+/// the Sandbox as its owner counts, in every state of the Sandbox, until it has ended. So does the pod of its name that
+/// lost its owner.
 pub(super) fn exposed(snapshot: &SandboxSnapshot, model: Option<&model::Sandbox>) -> Option<String> {
-    let live = snapshot.pods.iter().filter(|object| object.pod().is_some_and(|pod| !pod.ended()));
+    let detached = snapshot.other_pod.iter().filter(|pod| left_behind(&snapshot.sandbox, pod));
+    let pods = snapshot.pods.iter().chain(detached);
+    let live = pods.filter(|object| object.pod().is_some_and(|pod| !pod.ended()));
     live.map(|pod| exposure(snapshot, model, pod)).find_map(|exposure| match exposure {
         Exposure::Isolated => None,
         Exposure::Denied(problem) | Exposure::Reported(problem) => Some(problem),
