@@ -33,6 +33,8 @@ pub mod plan;
 pub mod question;
 pub mod settings;
 pub mod snapshot;
+#[cfg(test)]
+mod stopwatch;
 pub mod tcp_wake;
 pub mod text;
 pub mod time;

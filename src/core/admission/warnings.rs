@@ -154,10 +154,11 @@ fn never_drained(state: &mut ReviewState<'_>, annotations: &BTreeMap<String, Str
     if spec["drainPolicy"] != "Suspend" || !spec["idleTimeout"].is_null() {
         return;
     }
+    let may_lose = VolumeLoss::of(annotations);
     let lost = |(_, volume): &(String, &Value)| {
         let of_the_pod =
             volume["ephemeral"].is_object() || volume["csi"].is_object() && volume["csi"]["readOnly"] != true;
-        (of_the_pod || on_disk(volume)) && !may_be_lost(annotations, volume)
+        (of_the_pod || on_disk(volume)) && !may_be_lost(&may_lose, volume)
     };
     let found: Vec<String> = volumes(state).filter(lost).map(|(path, _)| path).collect();
     for path in found {

@@ -298,9 +298,11 @@ fn security_context<'a>(context: &'a Value, found: &mut Found<'_, impl Reader<'a
     found.add_if(host_process, HostAccess::HostProcess, "securityContext.windowsOptions.hostProcess");
 }
 
+type Handler = (&'static [&'static str], [(&'static str, &'static str); 2]);
+
 /// The handlers of a container by which the kubelet connects to a host: the path of each, and that of its host for both
 /// ways to connect.
-const HANDLERS: [(&[&str], [(&str, &str); 2]); 5] = [
+const HANDLERS: [Handler; 5] = [
     (&["livenessProbe"], [("httpGet", "livenessProbe.httpGet.host"), ("tcpSocket", "livenessProbe.tcpSocket.host")]),
     (&["readinessProbe"], [("httpGet", "readinessProbe.httpGet.host"), ("tcpSocket", "readinessProbe.tcpSocket.host")]),
     (&["startupProbe"], [("httpGet", "startupProbe.httpGet.host"), ("tcpSocket", "startupProbe.tcpSocket.host")]),

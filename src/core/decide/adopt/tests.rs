@@ -33,7 +33,19 @@ fn specs(kind: Kind) -> Vec<Value> {
             json!({ "accessModes": ["ReadWriteOnce"], "volumeName": "pv" }),
         ],
         Kind::Service => vec![json!({ "clusterIP": "None" }), json!({ "clusterIP": "None", "type": "ClusterIP" })],
-        other => panic!("{other:?} is not adopted"),
+        other @ (Kind::Sandbox
+        | Kind::Template
+        | Kind::Pool
+        | Kind::Claim
+        | Kind::SeedTemplate
+        | Kind::SeedPool
+        | Kind::SeedClaim
+        | Kind::NetworkPolicy
+        | Kind::EndpointSlice
+        | Kind::Namespace
+        | Kind::Node
+        | Kind::RuntimeClass
+        | Kind::StorageClass) => panic!("{other:?} is not adopted"),
     }
 }
 

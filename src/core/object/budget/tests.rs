@@ -22,6 +22,9 @@ fn errors(kind: Kind, document: Value) -> Vec<String> {
     spec.into_iter().flat_map(|errors| errors.as_slice()).map(ToString::to_string).collect()
 }
 
+/// A kind, its spec with a map of so many entries, and the path of the map.
+type Case<'a> = (Kind, &'a dyn Fn(usize) -> Value, String);
+
 fn many(count: usize, item: impl Fn(usize) -> Value) -> Value {
     (0..count).map(item).collect()
 }
@@ -77,7 +80,7 @@ fn a_map_of_too_many_entries_is_an_error_at_its_path() {
         };
         let of_claim =
             |count| json!({ "warmPoolRef": { "name": "p" }, "additionalPodMetadata": { field: map(count) } });
-        let cases: [(Kind, &dyn Fn(usize) -> Value, String); 6] = [
+        let cases: [Case<'_>; 6] = [
             (Kind::Sandbox, &spec, format!("spec.podTemplate.metadata.{field}")),
             (Kind::Template, &spec, format!("spec.podTemplate.metadata.{field}")),
             (Kind::Sandbox, &claims, format!("spec.volumeClaimTemplates[0].metadata.{field}")),
