@@ -1,3 +1,5 @@
+//! The adoption by each kind of Sandbox, as a table of objects that somebody prepared.
+
 use std::sync::Arc;
 
 use paddock_api::kind::{Key, Kind};
