@@ -21,34 +21,27 @@ fn sandbox(owner: Option<(&str, &str)>, template: bool) -> Object {
     sandbox
 }
 
-/// A spec of each kind, as the operator makes it, and the same with what the API server and its controllers fill in
-/// when a pod runs or a volume is filled.
-fn specs(kind: Kind) -> Vec<Value> {
-    match kind {
-        Kind::Pod => vec![
-            json!({ "containers": [{ "name": "c", "image": "i" }] }),
-            json!({ "containers": [{ "name": "c", "image": "i" }], "nodeName": "n1", "restartPolicy": "Always" }),
-        ],
-        Kind::VolumeClaim => vec![
-            json!({ "accessModes": ["ReadWriteOnce"] }),
-            json!({ "accessModes": ["ReadWriteOnce"], "storageClassName": "standard" }),
-            json!({ "accessModes": ["ReadWriteOnce"], "volumeName": "pv" }),
-        ],
-        Kind::Service => vec![json!({ "clusterIP": "None" }), json!({ "clusterIP": "None", "type": "ClusterIP" })],
-        other @ (Kind::Sandbox
-        | Kind::Template
-        | Kind::Pool
-        | Kind::Claim
-        | Kind::SeedTemplate
-        | Kind::SeedPool
-        | Kind::SeedClaim
-        | Kind::NetworkPolicy
-        | Kind::EndpointSlice
-        | Kind::Namespace
-        | Kind::Node
-        | Kind::RuntimeClass
-        | Kind::StorageClass) => panic!("{other:?} is not adopted"),
-    }
+/// The kinds that are adopted. The first spec of each is as the operator makes it, and the others are the same with what
+/// the API server and its controllers fill in when a pod runs or a volume is filled.
+fn specs() -> [(Kind, Vec<Value>); 3] {
+    [
+        (
+            Kind::Pod,
+            vec![
+                json!({ "containers": [{ "name": "c", "image": "i" }] }),
+                json!({ "containers": [{ "name": "c", "image": "i" }], "nodeName": "n1", "restartPolicy": "Always" }),
+            ],
+        ),
+        (
+            Kind::VolumeClaim,
+            vec![
+                json!({ "accessModes": ["ReadWriteOnce"] }),
+                json!({ "accessModes": ["ReadWriteOnce"], "storageClassName": "standard" }),
+                json!({ "accessModes": ["ReadWriteOnce"], "volumeName": "pv" }),
+            ],
+        ),
+        (Kind::Service, vec![json!({ "clusterIP": "None" }), json!({ "clusterIP": "None", "type": "ClusterIP" })]),
+    ]
 }
 
 /// A pod that is as wanted now may have run another image, and a volume claim may have been filled.
@@ -69,9 +62,9 @@ fn only_a_stand_alone_sandbox_adopts_what_runs_code_or_holds_files() {
     let hash = name_hash("s");
     let labels = [json!({ label::ADOPTABLE: "true" }), json!({ label::SANDBOX_NAME_HASH: hash })];
     for (whose, sandbox, stand_alone) in &sandboxes {
-        for kind in [Kind::Pod, Kind::VolumeClaim, Kind::Service] {
-            let wanted = json!({ "spec": specs(kind)[0] });
-            for (spec, labels) in specs(kind).into_iter().flat_map(|s| labels.iter().map(move |l| (s.clone(), l))) {
+        for (kind, specs) in specs() {
+            let wanted = json!({ "spec": specs[0] });
+            for (spec, labels) in specs.into_iter().flat_map(|s| labels.iter().map(move |l| (s.clone(), l))) {
                 let metadata = json!({ "name": "s", "namespace": "n", "uid": "x", "labels": labels });
                 let object = Object::from_json(kind, json!({ "metadata": metadata, "spec": spec })).unwrap();
                 let expected = if *stand_alone || kind == Kind::Service { Adoption::Yes } else { Adoption::Prepared };
