@@ -18,6 +18,7 @@
 //! No field that the requester sets exempts a request. There are three exemptions: requests of the operator itself,
 //! except that its Pods are validated; kube-system; and an update of a terminating object that changes only finalizers.
 
+mod accept;
 mod activity;
 mod chain;
 mod class;
@@ -36,6 +37,7 @@ mod warnings;
 
 use serde_json::Value;
 
+pub use accept::{Acceptance, accept};
 pub use activity::{Activity, CONNECTIONS, activity};
 pub use chain::{Chain, PluginFailure, first_answer};
 pub use class::accept_class;

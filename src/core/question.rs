@@ -4,7 +4,10 @@
 //! answer. A question contains everything that the plugin may know: the time, the history, the settings and the
 //! plugin's own former state. A failure is an answer too ([`Failure`]). The core applies the failure policy of the
 //! binding to it.
+//!
+//! As text, a question and an answer have the field names of the WIT ([`form`]).
 
+pub mod form;
 pub mod limits;
 
 use std::collections::BTreeMap;
@@ -36,7 +39,7 @@ pub struct PluginRef {
 }
 
 /// The question of one hook.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "hook", rename_all = "kebab-case")]
 pub enum Question {
     /// See [`AdmissionQuestion`].
@@ -76,6 +79,7 @@ impl Question {
 
 /// A RuntimeClass of the cluster, in the form in which plugins get it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct RuntimeClassFact {
     /// The name of the object, which is the value of a pod's `runtimeClassName`.
     pub name: String,
@@ -99,7 +103,8 @@ pub enum Operation {
 }
 
 /// `admission`: is this object admitted, and in what form?
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct AdmissionQuestion {
     /// The operation: create or update.
     pub operation: Operation,
@@ -114,8 +119,10 @@ pub struct AdmissionQuestion {
     /// The name of the object. It is empty if the API server has not generated a name from `generateName` yet.
     pub name: String,
     /// The object as JSON.
+    #[serde(with = "form::json")]
     pub object: String,
     /// The object before the update, as JSON, or `None` for a create.
+    #[serde(default, with = "form::optional_json")]
     pub old_object: Option<String>,
     /// The labels of the namespace.
     pub namespace_labels: BTreeMap<String, String>,
@@ -131,11 +138,13 @@ pub struct AdmissionQuestion {
     /// Whether the request is a dry run, so that nothing is stored.
     pub dry_run: bool,
     /// The time of the decision.
+    #[serde(with = "form::time")]
     pub now: Timestamp,
 }
 
 /// The answer to an [`AdmissionQuestion`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct AdmissionAnswer {
     /// Whether the object is allowed, or denied with a message for the user.
     pub verdict: Verdict,
@@ -143,6 +152,7 @@ pub struct AdmissionAnswer {
     /// [`limits::MAX_WARNING_CHARS`] characters.
     pub warnings: Vec<String>,
     /// A JSON Patch (RFC 6902) as text, or `None` for no change. It is used only if the object is allowed.
+    #[serde(default, with = "form::optional_json")]
     pub patch: Option<String>,
 }
 
@@ -157,7 +167,8 @@ pub enum Verdict {
 }
 
 /// `runtime-class`: which class does a new pod get?
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct RuntimeClassQuestion {
     /// The namespace of the pod.
     pub namespace: String,
@@ -177,11 +188,13 @@ pub struct RuntimeClassQuestion {
     /// The RuntimeClasses of the cluster.
     pub classes: Vec<RuntimeClassFact>,
     /// The time of the decision.
+    #[serde(with = "form::time")]
     pub now: Timestamp,
 }
 
 /// The answer to a [`RuntimeClassQuestion`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct RuntimeClassAnswer {
     /// The choice.
     pub choice: ClassChoice,
@@ -216,7 +229,8 @@ pub enum IdleTier {
 }
 
 /// `idle`: is this sandbox idle, and what is done with it?
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct IdleQuestion {
     /// The namespace of the Sandbox.
     pub namespace: String,
@@ -227,13 +241,17 @@ pub struct IdleQuestion {
     /// The `idleTimeout` of the Sandbox, in milliseconds.
     pub idle_timeout_ms: u64,
     /// The time at which the Sandbox was created.
+    #[serde(with = "form::time")]
     pub created: Timestamp,
     /// The time at which its pod became Ready for the first time, or was created if it has not been Ready yet. Later
     /// changes of its readiness do not count.
+    #[serde(default, with = "form::optional_time")]
     pub ready_since: Option<Timestamp>,
     /// The newest sign of activity (heartbeat, exec, attach, port-forward, gateway).
+    #[serde(default, with = "form::optional_time")]
     pub last_activity: Option<Timestamp>,
     /// The time until which an exec, attach or port-forward counts as activity.
+    #[serde(default, with = "form::optional_time")]
     pub held_until: Option<Timestamp>,
     /// The number of open connections, or `None` if no gateway counts them.
     pub connections: Option<u32>,
@@ -243,27 +261,33 @@ pub struct IdleQuestion {
     pub tiers: Vec<IdleTier>,
     /// The state that the plugin returned last: at most [`limits::MAX_STATE_BYTES`] bytes. It is empty if there is
     /// none.
+    #[serde(with = "form::bytes")]
     pub state: Vec<u8>,
     /// The time of the decision.
+    #[serde(with = "form::time")]
     pub now: Timestamp,
 }
 
 /// The answer to an [`IdleQuestion`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct IdleAnswer {
     /// The tier to apply. `None` leaves the sandbox as it is.
     pub action: Option<IdleTier>,
     /// The time at which to ask again. The core asks at the latest after
     /// [`Settings::idle_check_at_most`](crate::settings::Settings::idle_check_at_most).
+    #[serde(default, with = "form::optional_time")]
     pub next_check: Option<Timestamp>,
     /// The reason, for people: at most [`limits::MAX_REASON_CHARS`] characters.
     pub reason: String,
     /// The state for the next question: at most [`limits::MAX_STATE_BYTES`] bytes. `None` keeps the former state.
+    #[serde(default, with = "form::optional_bytes")]
     pub state: Option<Vec<u8>>,
 }
 
 /// `pool-size`: how many sandboxes does this pool keep warm?
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PoolSizeQuestion {
     /// The namespace of the pool.
     pub namespace: String,
@@ -294,22 +318,27 @@ pub struct PoolSizeQuestion {
     pub refill_ms: Option<u64>,
     /// The state that the plugin returned last: at most [`limits::MAX_STATE_BYTES`] bytes. It is empty if there is
     /// none.
+    #[serde(with = "form::bytes")]
     pub state: Vec<u8>,
     /// The time of the decision.
+    #[serde(with = "form::time")]
     pub now: Timestamp,
 }
 
 /// The answer to a [`PoolSizeQuestion`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PoolSizeAnswer {
     /// The size that the pool should have. The core clamps it to the bounds of the pool and reports that it did.
     pub desired: u32,
     /// The time at which to ask again at the latest. With `None` the core asks again after
     /// [`Settings::pool_check_every`](crate::settings::Settings::pool_check_every).
+    #[serde(default, with = "form::optional_time")]
     pub next_check: Option<Timestamp>,
     /// The reason, for people: at most [`limits::MAX_REASON_CHARS`] characters.
     pub reason: String,
     /// The state for the next question: at most [`limits::MAX_STATE_BYTES`] bytes. `None` keeps the former state.
+    #[serde(default, with = "form::optional_bytes")]
     pub state: Option<Vec<u8>>,
 }
 

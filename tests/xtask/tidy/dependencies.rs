@@ -25,8 +25,19 @@ const LAYERS: [(&str, &[&str]); 8] = [
 ];
 
 /// The other crates that the pure crates may use. None of them does I/O, reads a clock or runs anything.
-const PURE: [&str; 10] =
-    ["jiff", "json-patch", "k8s-openapi", "kube", "schemars", "serde", "serde_json", "sha2", "strum", "thiserror"];
+const PURE: [&str; 11] = [
+    "jiff",
+    "json-patch",
+    "k8s-openapi",
+    "kube",
+    "schemars",
+    "serde",
+    "serde_json",
+    "serde_path_to_error",
+    "sha2",
+    "strum",
+    "thiserror",
+];
 
 /// The other crates that the tests of the pure crates may use.
 const PURE_TESTS: [&str; 2] = ["proptest", "serde_yaml_ng"];
