@@ -8,6 +8,8 @@ mod componentize;
 #[path = "guest_build/guests.rs"]
 #[expect(unreachable_pub, reason = "two build scripts include this file")]
 mod guests;
+#[path = "guest_build/toolchain.rs"]
+mod toolchain;
 
 const BUILT_INS: [&str; 4] = ["require-isolation", "runtime-class-by-label", "idle-timeout", "pool-by-demand"];
 
@@ -15,6 +17,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=guest_build/guests.rs");
     println!("cargo::rerun-if-changed=guest_build/componentize.rs");
+    println!("cargo::rerun-if-changed=guest_build/toolchain.rs");
     let built = match (std::env::var_os("CARGO_MANIFEST_DIR"), std::env::var_os("OUT_DIR")) {
         (Some(here), Some(out)) => {
             guests::build(&PathBuf::from(here).join("../../plugins"), &BUILT_INS, &PathBuf::from(out))

@@ -12,6 +12,15 @@ use crate::config::{LIFTED_BYTES, LOG_CHARS, LOG_LINES, Limits};
 use crate::engine::MeteredEngine;
 use crate::log_budget::{Line, LogBudget};
 
+/// What one call used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Units of fuel. One unit is about one WebAssembly instruction.
+    pub fuel: u64,
+    /// The size of the linear memories at the end of the call, in bytes. Linear memory never shrinks.
+    pub memory_bytes: usize,
+}
+
 /// The host's data of one call. It is dropped with the store at the end of the call.
 pub(crate) struct CallState {
     log: CallLog,
@@ -123,6 +132,16 @@ pub(crate) fn store(
     });
     store.set_hostcall_fuel(LIFTED_BYTES);
     Ok(store)
+}
+
+/// What a call has used of its limits.
+pub(crate) fn usage(store: &Store<CallState>, limits: Limits) -> Usage {
+    // Every store has fuel, so the error does not occur.
+    let fuel_left = store.get_fuel().unwrap_or_default();
+    Usage {
+        fuel: limits.fuel.saturating_sub(fuel_left),
+        memory_bytes: limits.memory_bytes.saturating_sub(store.data().memory.left),
+    }
 }
 
 /// The failure that a wasmtime error represents. The trap code and the record of refused memory decide, never the text

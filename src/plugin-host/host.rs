@@ -13,11 +13,11 @@ use wasmtime::Store;
 use wasmtime::component::{Instance, Linker};
 
 use crate::answer::{InvalidReply, validate};
-use crate::call::{self, CallLog, CallState};
+use crate::call::{self, CallLog, CallState, Usage};
 use crate::concurrency::{CallBudget, Permit, Share};
 use crate::config::{HostConfig, Limits};
 use crate::engine::MeteredEngine;
-use crate::load::{self, Linked, LoadError, Plugin, Source};
+use crate::load::{self, Linked, LoadError, Plugin, Source, Surface};
 use crate::log_budget::LogBudget;
 use crate::quarantine::Quarantines;
 use crate::wit::{self, Reply};
@@ -150,9 +150,7 @@ impl Host {
     /// The fault of the component.
     pub fn prepare(&self, source: Source<'_>) -> Result<Candidate, LoadError> {
         let Source { name, component, limits } = source;
-        if component.len() > self.config.component_bytes {
-            return Err(LoadError::TooLarge { size: component.len(), limit: self.config.component_bytes });
-        }
+        self.check_size(component)?;
         let limits = limits.unwrap_or(self.config.limits).at_most(Limits::MAX);
         let (call, budget) = (HostConfig::bytes_of_call(limits), self.config.budget().bytes);
         if call > budget {
@@ -188,6 +186,16 @@ impl Host {
         self.plugins.write().unwrap_or_else(PoisonError::into_inner).remove(plugin);
     }
 
+    /// The interfaces that a component imports and exports. The component is not linked, so the host may refuse to load
+    /// it.
+    ///
+    /// # Errors
+    /// If the bytes are no component or too many, or the component does not compile.
+    pub fn surface(&self, component: &[u8]) -> Result<Surface, LoadError> {
+        self.check_size(component)?;
+        load::surface(&self.engine, component)
+    }
+
     /// Asks a candidate whether settings are valid for a hook.
     ///
     /// # Errors
@@ -205,7 +213,7 @@ impl Host {
             return Err(refused(&format!("not a JSON object: {error}")));
         }
         let slot = self.slot(loaded, NO_NAMESPACE).map_err(|late| SettingsError::Busy(late.message))?;
-        let validated = self.call(loaded, &slot, |store, instance| {
+        let validated = self.call(loaded, &slot, &mut Usage::default(), |store, instance| {
             loaded.linked.exports.adapter().validate_settings(store, instance, (hook, settings))
         });
         validated.map_err(SettingsError::Refused)?.map_err(|message| refused(&message))
@@ -216,6 +224,17 @@ impl Host {
     /// # Errors
     /// The reason why there is no valid answer.
     pub fn ask(&self, ask: &PluginRequest, now: Timestamp) -> Result<Answer, Failure> {
+        self.ask_within(ask, now, &mut Usage::default())
+    }
+
+    /// Asks a plugin one question as [`ask`](Self::ask) does, and reports what the call used. A call that did not begin
+    /// used nothing.
+    pub fn ask_measured(&self, ask: &PluginRequest, now: Timestamp) -> (Result<Answer, Failure>, Usage) {
+        let mut usage = Usage::default();
+        (self.ask_within(ask, now, &mut usage), usage)
+    }
+
+    fn ask_within(&self, ask: &PluginRequest, now: Timestamp, usage: &mut Usage) -> Result<Answer, Failure> {
         let loaded = self.find(&ask.plugin)?;
         let hook = ask.question.hook();
         let namespace = ask.question.namespace();
@@ -234,7 +253,7 @@ impl Host {
         // A lack of room in the budget is not the plugin's failure. The method returns here in that case, before a
         // failure is counted.
         let slot = self.slot(&loaded, namespace)?;
-        let result = self.call_and_validate(&loaded, &slot, ask);
+        let result = self.call_and_validate(&loaded, &slot, ask, usage);
         match result.as_ref().map_err(|failure| failure.kind) {
             // The plugin returned this error itself, so the plugin works.
             Ok(_) | Err(FailureKind::Error) => lock().succeeded(namespace),
@@ -279,8 +298,14 @@ impl Host {
         plugins.values().map(report).collect()
     }
 
-    fn call_and_validate(&self, loaded: &Loaded, slot: &Slot, ask: &PluginRequest) -> Result<Answer, Failure> {
-        let reply = self.call(loaded, slot, |store, instance| {
+    fn call_and_validate(
+        &self,
+        loaded: &Loaded,
+        slot: &Slot,
+        ask: &PluginRequest,
+        usage: &mut Usage,
+    ) -> Result<Answer, Failure> {
+        let reply = self.call(loaded, slot, usage, |store, instance| {
             loaded.linked.exports.adapter().decide(store, instance, (&ask.question, &ask.settings))
         })?;
         let invalid = |reply: InvalidReply| failure(FailureKind::Invalid, &reply.to_string());
@@ -313,6 +338,7 @@ impl Host {
         &self,
         loaded: &Loaded,
         slot: &Slot,
+        usage: &mut Usage,
         run: impl FnOnce(&mut Store<CallState>, &Instance) -> wasmtime::Result<T>,
     ) -> Result<T, Failure> {
         let limits = loaded.info.limits;
@@ -321,6 +347,7 @@ impl Host {
             .map_err(|error| failure(FailureKind::Trap, &load::text(&error)))?;
         let result = loaded.linked.pre.instantiate(&mut store).and_then(|instance| run(&mut store, &instance));
         store.data().finish_log();
+        *usage = call::usage(&store, limits);
         result.map_err(|error| call::failure(&error, &store, limits))
     }
 
@@ -338,6 +365,11 @@ impl Host {
         };
         let checked = loaded.linked.exports.adapter().check_types(&mut store, &instance);
         checked.map_err(|error| LoadError::Interface(load::text(&error)))
+    }
+
+    fn check_size(&self, component: &[u8]) -> Result<(), LoadError> {
+        let (size, limit) = (component.len(), self.config.component_bytes);
+        if size > limit { Err(LoadError::TooLarge { size, limit }) } else { Ok(()) }
     }
 
     fn find(&self, plugin: &PluginRef) -> Result<Arc<Loaded>, Failure> {

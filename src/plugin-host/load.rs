@@ -36,6 +36,17 @@ pub struct Plugin {
     pub limits: Limits,
 }
 
+/// The interfaces of a component, by name and in the order of the component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Surface {
+    /// The digest of the component's bytes, as in [`PluginRef::digest`].
+    pub digest: String,
+    /// The imports that give the component more than types, such as `paddock:policy/log@0.1.0`.
+    pub imports: Vec<String>,
+    /// The exports, such as `paddock:policy/pool-size@0.1.0`.
+    pub exports: Vec<String>,
+}
+
 /// The reason why a component was not loaded. The plugins that were loaded before stay loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
@@ -129,6 +140,20 @@ pub(crate) struct Linked {
 pub(crate) fn digest(component: &[u8]) -> String {
     let hash = Sha256::digest(component);
     hash.iter().fold(String::from("sha256:"), |digest, byte| digest + &format!("{byte:02x}"))
+}
+
+/// Compiles a component, and reads the names of its imports and exports.
+pub(crate) fn surface(engine: &MeteredEngine, component: &[u8]) -> Result<Surface, LoadError> {
+    recognise(component)?;
+    let compiled = Component::new(&engine.engine, component).map_err(|error| LoadError::Compile(text(&error)))?;
+    let surface = compiled.component_type();
+    let name = |name: &str| truncate(name, MAX_MESSAGE_CHARS);
+    let imports = surface.imports(&engine.engine).filter(|(_, item)| is_more_than_types(&item.ty, engine));
+    Ok(Surface {
+        digest: digest(component),
+        imports: imports.map(|(import, _)| name(import)).collect(),
+        exports: surface.exports(&engine.engine).map(|(export, _)| name(export)).collect(),
+    })
 }
 
 /// Compiles and links a component without running it.

@@ -8,6 +8,8 @@ mod componentize;
 #[path = "../../src/plugin-host/guest_build/guests.rs"]
 #[expect(unreachable_pub, reason = "two build scripts include this file")]
 mod guests;
+#[path = "../../src/plugin-host/guest_build/toolchain.rs"]
+mod toolchain;
 
 const GUESTS: [&str; 7] = [
     "idle-timeout",
@@ -23,6 +25,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=../../src/plugin-host/guest_build/guests.rs");
     println!("cargo::rerun-if-changed=../../src/plugin-host/guest_build/componentize.rs");
+    println!("cargo::rerun-if-changed=../../src/plugin-host/guest_build/toolchain.rs");
     let built = match (std::env::var_os("CARGO_MANIFEST_DIR"), std::env::var_os("OUT_DIR")) {
         (Some(here), Some(out)) => {
             guests::build(&PathBuf::from(here).join("../../plugins"), &GUESTS, &PathBuf::from(out))

@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::componentize::componentize;
-
-const TARGET: &str = "wasm32-unknown-unknown";
+use super::toolchain::{self, TARGET};
 
 /// Builds the plugins at these paths under `plugins/`, and writes `<out>/<package>.wasm` for each.
 pub fn build(plugins: &Path, guests: &[&str], out: &Path) -> Result<(), String> {
     for watched in ["Cargo.toml", "Cargo.lock", "sdk", "../wit"].iter().chain(guests) {
         println!("cargo::rerun-if-changed={}", plugins.join(watched).display());
     }
-    let std = standard_library()?;
+    // The remapped paths are those that the compiler sees.
+    let plugins = &plugins.canonicalize().map_err(|error| format!("{}: {error}", plugins.display()))?;
+    let std = standard_library(plugins)?;
     let target = target_dir(out);
     let packages: Vec<&str> = guests.iter().map(|guest| guest.rsplit('/').next().unwrap_or(guest)).collect();
     compile(plugins, &packages, &target, std)?;
@@ -39,16 +40,16 @@ enum Std {
     FromSource,
 }
 
-fn standard_library() -> Result<Std, String> {
-    if target_is_installed() {
+fn standard_library(plugins: &Path) -> Result<Std, String> {
+    if toolchain::target_is_installed(plugins) {
         return Ok(Std::Installed);
     }
     println!("cargo::warning=the plugins need the target {TARGET}: running `rustup target add {TARGET}`");
     let added = Command::new("rustup").args(["target", "add", TARGET]).output();
-    if target_is_installed() {
+    if toolchain::target_is_installed(plugins) {
         return Ok(Std::Installed);
     }
-    if sysroot().is_some_and(|root| root.join("lib/rustlib/src/rust/library").is_dir()) {
+    if toolchain::sysroot(plugins).is_some_and(|root| root.join("lib/rustlib/src/rust/library").is_dir()) {
         println!("cargo::warning=the target could not be added: building the standard library from rust-src");
         return Ok(Std::FromSource);
     }
@@ -60,19 +61,6 @@ fn standard_library() -> Result<Std, String> {
         "the plugins need the target {TARGET} and it could not be added ({why}): install it with `rustup target add \
          {TARGET}`, or the sources of the standard library with `rustup component add rust-src`"
     ))
-}
-
-fn target_is_installed() -> bool {
-    rustc(&["--print", "target-libdir", "--target", TARGET]).is_some_and(|dir| PathBuf::from(dir).is_dir())
-}
-
-fn sysroot() -> Option<PathBuf> {
-    rustc(&["--print", "sysroot"]).map(PathBuf::from)
-}
-
-fn rustc(arguments: &[&str]) -> Option<String> {
-    let output = Command::new(std::env::var_os("RUSTC")?).args(arguments).output().ok()?;
-    String::from_utf8(output.stdout).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 /// `target/plugins` of the outer build, whose `OUT_DIR` is `target/<profile>/build/<package>/out`. Clippy, tests and
@@ -90,7 +78,7 @@ fn compile(plugins: &Path, packages: &[&str], target: &Path, std: Std) -> Result
         .current_dir(plugins)
         .args(["build", "--release", "--locked", "--quiet", "--target", TARGET, "--target-dir"])
         .arg(target)
-        .env("CARGO_ENCODED_RUSTFLAGS", remapped_paths(plugins));
+        .env("CARGO_ENCODED_RUSTFLAGS", toolchain::remapped_paths(plugins));
     if let Some(rustc) = std::env::var_os("RUSTC") {
         cargo.env("RUSTC", rustc);
     }
@@ -122,23 +110,4 @@ fn belongs_to_outer_build(name: &OsString) -> bool {
         ["CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS", "CLIPPY_", "DEP_", "MAKEFLAGS", "MFLAGS", "LLVM_PROFILE_FILE"];
     let exact = ["OUT_DIR", "TARGET", "HOST", "NUM_JOBS", "OPT_LEVEL", "PROFILE", "DEBUG"];
     theirs.iter().any(|prefix| name.starts_with(prefix)) || exact.contains(&name.as_ref())
-}
-
-/// Compiler flags that remap the paths of this machine. Panic messages contain file names, so without them the digest
-/// of a component would depend on the folder in which it was built.
-fn remapped_paths(plugins: &Path) -> OsString {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let cargo = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
-    let mut flags = OsString::new();
-    for (from, to) in [(Some(plugins.to_owned()), "/plugins"), (cargo, "/cargo"), (sysroot(), "/rust")] {
-        let Some(from) = from else { continue };
-        if !flags.is_empty() {
-            flags.push("\u{1f}");
-        }
-        flags.push("--remap-path-prefix=");
-        flags.push(from);
-        flags.push("=");
-        flags.push(to);
-    }
-    flags
 }

@@ -46,6 +46,41 @@ fn same_question_needs_the_same_fuel() {
     assert!((100..1_000_000).contains(&first), "{first}");
     assert_eq!(least(), first);
     assert!(!answers_with(first - 1) && answers_with(first));
+    let (answer, usage) = host.ask_measured(&ask, now());
+    assert!(answer.is_ok());
+    assert_eq!(usage.fuel, first, "what a call uses is what it needs");
+}
+
+#[test]
+fn usage_of_a_call_is_within_its_limits() {
+    let host = host();
+    let limits = host.config().limits;
+    let plugin = load(&host, "misbehave", paddock_guests::MISBEHAVE).plugin;
+    let usage = |mode: &str| {
+        let settings = format!(r#"{{"mode":"{mode}"}}"#);
+        host.ask_measured(&ask(&plugin, &settings, question(Hook::PoolSize)), now()).1
+    };
+    let (behaves, eats, spins, hogs) = (usage("behave"), usage("eat"), usage("spin"), usage("hog"));
+    assert!(behaves.fuel > 0 && behaves.memory_bytes >= 64 << 10, "{behaves:?}");
+    assert!(eats.memory_bytes > behaves.memory_bytes && eats.memory_bytes <= limits.memory_bytes, "{eats:?}");
+    assert_eq!(spins.fuel, limits.fuel, "an endless loop uses all fuel");
+    assert!(hogs.memory_bytes <= limits.memory_bytes && hogs.memory_bytes > eats.memory_bytes, "{hogs:?}");
+    let unknown = paddock_core::question::PluginRef { name: "none".into(), digest: String::new() };
+    let (answer, usage) = host.ask_measured(&ask(&unknown, "{}", question(Hook::PoolSize)), now());
+    assert!(answer.is_err());
+    assert_eq!(usage, paddock_plugin_host::Usage::default(), "no call, no use");
+}
+
+#[test]
+fn surface_of_a_component_names_what_it_imports_even_if_it_is_refused() {
+    let host = host();
+    let surface = host.surface(paddock_guests::POOL_FIXED).unwrap();
+    assert!(surface.exports.contains(&"paddock:policy/pool-size@0.1.0".to_owned()), "{surface:?}");
+    assert!(surface.imports.iter().all(|import| import == "paddock:policy/log@0.1.0"), "{surface:?}");
+    assert!(surface.digest.starts_with("sha256:"));
+    let refused = host.surface(paddock_guests::ASK_FOR_WASI).unwrap();
+    assert!(refused.imports.iter().any(|import| import.starts_with("wasi:")), "{refused:?}");
+    assert!(host.surface(b"\0asm\x01\0\0\0").is_err());
 }
 
 #[test]
