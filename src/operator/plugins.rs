@@ -40,7 +40,7 @@ pub(crate) use client::{ask_all, metered};
 use failures::Failures;
 use loader::Loader;
 pub use loader::{PluginState, PluginStatus};
-pub use loading::check_name;
+pub use loading::{check, check_name};
 pub use source::PluginSource;
 use source::{SourceContent, SourceError};
 

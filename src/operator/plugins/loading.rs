@@ -52,7 +52,8 @@ pub(super) fn load(host: &Host, name: &str, files: &PluginFiles) -> Result<Activ
         .and(parsed)
         .and_then(|config| Ok((config, candidate.map_err(|fault| fault.message(name))?)))
         .and_then(|(config, candidate)| {
-            let bindings = bind(host, name, &candidate, config).map_err(|refused| {
+            let origin = format!("{name}.yaml");
+            let bindings = bind(host, (name, &origin), &candidate, config).map_err(|refused| {
                 busy |= refused.retry;
                 refused.error
             })?;
@@ -65,6 +66,25 @@ pub(super) fn load(host: &Host, name: &str, files: &PluginFiles) -> Result<Activ
             Err(Refused { error, retry: busy, is_plugin, bindings })
         }
     }
+}
+
+/// Loads a component and checks it with its configuration, as the operator does with the files of its directory. The
+/// component is not admitted to the host.
+///
+/// # Errors
+/// The fault, in the words of the operator. `settings` is the file that gives the settings, and begins the message if
+/// the plugin refuses them.
+pub fn check(
+    host: &Host,
+    (name, component): (&str, &[u8]),
+    config: PluginConfig,
+    settings: &str,
+) -> Result<(Candidate, Vec<Binding>), String> {
+    check_name(name).map_err(|error| format!("{name}.wasm: {error}"))?;
+    let source = Source { name, component, limits: Some(config.limits) };
+    let candidate = host.prepare(source).map_err(|error| format!("{name}.wasm: {error}"))?;
+    let bindings = bind(host, (name, settings), &candidate, config).map_err(|unbound| unbound.error)?;
+    Ok((candidate, bindings))
 }
 
 /// The reason why there is no component to bind.
@@ -103,8 +123,14 @@ impl From<String> for Unbound {
     }
 }
 
-/// Binds the requested hooks, after the plugin has accepted its settings for each of them.
-fn bind(host: &Host, name: &str, candidate: &Candidate, config: PluginConfig) -> Result<Vec<Binding>, Unbound> {
+/// Binds the requested hooks, after the plugin has accepted its settings for each of them. `settings` says where the
+/// settings are from.
+fn bind(
+    host: &Host,
+    (name, settings): (&str, &str),
+    candidate: &Candidate,
+    config: PluginConfig,
+) -> Result<Vec<Binding>, Unbound> {
     let plugin = candidate.plugin();
     let hooks = config.hooks.clone().unwrap_or_else(|| plugin.hooks.clone());
     let exported = |hook: &Hook| plugin.hooks.contains(hook);
@@ -123,7 +149,7 @@ fn bind(host: &Host, name: &str, candidate: &Candidate, config: PluginConfig) ->
     }
     let bind = |hook: Hook| {
         host.check_settings(candidate, hook, &config.settings).map_err(|error| Unbound {
-            error: format!("{name}.yaml: settings: {error}"),
+            error: format!("{settings}: settings: {error}"),
             retry: matches!(error, SettingsError::Busy(_)),
         })?;
         Ok(binding((&plugin.plugin, hook), &config))

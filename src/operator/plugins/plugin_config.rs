@@ -211,39 +211,49 @@ fn check_selector(field: &str, selector: &Selector) -> Result<(), PluginConfigEr
 
 fn check_limits(given: &WireLimits, default: Limits) -> Result<Limits, PluginConfigError> {
     let WireLimits { memory, fuel, deadline } = given;
-    let memory_bytes = match memory {
-        None => default.memory_bytes,
-        Some(memory) => {
-            let bytes = Quantity::parse(memory).map(Quantity::ceil);
-            let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
-            let fits = |bytes: &usize| (LEAST_MEMORY..=Limits::MAX.memory_bytes).contains(bytes);
-            let Some(bytes) = bytes.filter(fits) else {
-                let (least, most) = (LEAST_MEMORY >> 10, Limits::MAX.memory_bytes >> 20);
-                let what = format!("{memory:?} must be a quantity from {least}Ki to {most}Mi");
-                return wrong("limits.memory", what);
-            };
-            bytes
-        }
-    };
-    let fuel = match fuel {
-        None => default.fuel,
-        Some(fuel) if (1..=Limits::MAX.fuel).contains(fuel) => *fuel,
-        Some(_) => return wrong("limits.fuel", format!("must be from 1 to {}", Limits::MAX.fuel)),
-    };
-    let deadline = match deadline {
-        None => default.deadline,
-        Some(text) => {
-            let time = parse_go_duration(text).ok().and_then(|nanos| u64::try_from(nanos).ok());
-            let fits = |time: &Duration| (SHORTEST_DEADLINE..=Limits::MAX.deadline).contains(time);
-            let Some(time) = time.map(Duration::from_nanos).filter(fits) else {
-                let most = Limits::MAX.deadline;
-                let what = format!("{text:?} must be a duration from {SHORTEST_DEADLINE:?} to {most:?}");
-                return wrong("limits.deadline", what);
-            };
-            time
-        }
-    };
-    Ok(Limits { memory_bytes, fuel, deadline })
+    let field = |field: &str, what: String| PluginConfigError(format!("limits.{field}: {what}"));
+    let memory = memory.as_deref().map(parse_memory).transpose().map_err(|what| field("memory", what))?;
+    let fuel = fuel.map(check_fuel).transpose().map_err(|what| field("fuel", what))?;
+    let deadline = deadline.as_deref().map(parse_deadline).transpose().map_err(|what| field("deadline", what))?;
+    Ok(Limits {
+        memory_bytes: memory.unwrap_or(default.memory_bytes),
+        fuel: fuel.unwrap_or(default.fuel),
+        deadline: deadline.unwrap_or(default.deadline),
+    })
+}
+
+/// Parses a memory limit, such as `64Mi`.
+///
+/// # Errors
+/// The values that are possible.
+pub fn parse_memory(text: &str) -> Result<usize, String> {
+    let bytes = Quantity::parse(text).map(Quantity::ceil).and_then(|bytes| usize::try_from(bytes).ok());
+    let fits = |bytes: &usize| (LEAST_MEMORY..=Limits::MAX.memory_bytes).contains(bytes);
+    let (least, most) = (LEAST_MEMORY >> 10, Limits::MAX.memory_bytes >> 20);
+    bytes.filter(fits).ok_or_else(|| format!("{text:?} must be a quantity from {least}Ki to {most}Mi"))
+}
+
+/// Checks a limit in units of fuel.
+///
+/// # Errors
+/// The values that are possible.
+pub fn check_fuel(fuel: u64) -> Result<u64, String> {
+    if (1..=Limits::MAX.fuel).contains(&fuel) {
+        Ok(fuel)
+    } else {
+        Err(format!("must be from 1 to {}", Limits::MAX.fuel))
+    }
+}
+
+/// Parses a deadline, such as `500ms`.
+///
+/// # Errors
+/// The values that are possible.
+pub fn parse_deadline(text: &str) -> Result<Duration, String> {
+    let time = parse_go_duration(text).ok().and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos);
+    let fits = |time: &Duration| (SHORTEST_DEADLINE..=Limits::MAX.deadline).contains(time);
+    let most = Limits::MAX.deadline;
+    time.filter(fits).ok_or_else(|| format!("{text:?} must be a duration from {SHORTEST_DEADLINE:?} to {most:?}"))
 }
 
 #[cfg(test)]
