@@ -13,6 +13,7 @@ mod framework;
 mod scenarios;
 mod sim;
 mod tree;
+mod walk;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     tests.extend(tree::tests());
     tests.extend(asked::tests());
     tests.extend(changes::tests());
+    tests.extend(walk::tests());
     tests.extend(scenarios::tests());
     tests.extend(sim::tests());
     tests.extend(e2e::tests());

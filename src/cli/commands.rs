@@ -1,7 +1,9 @@
 //! The subcommands, one file each with its flags.
 
+pub(crate) mod completions;
 pub(crate) mod crds;
 pub(crate) mod gateway;
+pub(crate) mod man;
 pub(crate) mod manifests;
 pub(crate) mod operator;
 pub(crate) mod plugin;

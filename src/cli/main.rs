@@ -2,13 +2,15 @@
 
 mod commands;
 mod output;
+mod usage;
 mod values;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{crds, gateway, manifests, operator, plugin, token, version};
+use crate::commands::{completions, crds, gateway, man, manifests, operator, plugin, token, version};
+use crate::usage::BadUsage;
 
 /// With musl's allocator, which the image would have otherwise, the same claims take a third more processor time:
 /// `docs/performance/results.md`.
@@ -37,9 +39,13 @@ enum Command {
     Crds(crds::CrdsArgs),
     /// Prints the manifests of a deployment, CRDs included, for `kubectl apply --server-side -f -`.
     Manifests(manifests::ManifestsArgs),
-    /// Helps to make plugins.
+    /// Makes, tests and measures plugins.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Prints a completion script for a shell.
+    Completions(completions::CompletionsArgs),
+    /// Prints the manual page, or writes the pages of all subcommands.
+    Man(man::ManArgs),
     /// Prints the version.
     Version,
 }
@@ -54,7 +60,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", causes(&error));
-            ExitCode::FAILURE
+            // The code with which clap refuses flags.
+            if error.is::<BadUsage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -78,6 +85,8 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Crds(args) => crds::run(&args),
         Command::Manifests(args) => manifests::run(args),
         Command::Plugin(command) => plugin::run(command),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Man(args) => man::run(&args, Cli::command()),
         Command::Version => version::run(),
     }
 }
@@ -112,6 +121,33 @@ mod tests {
             let help = surface.get_help().unwrap().to_string();
             assert!(["seed", "upstream", "both"].iter().all(|value| help.contains(value)), "{name}: {help}");
         }
+    }
+
+    #[test]
+    fn every_command_has_a_page_and_every_plugin_command_has_examples() {
+        let dir = tempfile::tempdir().unwrap();
+        clap_mangen::generate_to(Cli::command(), dir.path()).unwrap();
+        let command = Cli::command();
+        let plugin = command.find_subcommand("plugin").unwrap();
+        for sub in plugin.get_subcommands() {
+            let page = std::fs::read_to_string(dir.path().join(format!("paddock-plugin-{}.1", sub.get_name())));
+            assert!(page.is_ok(), "{}", sub.get_name());
+            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("  paddock plugin {}", sub.get_name())), "{}: {help}", sub.get_name());
+        }
+        let mut script = Vec::new();
+        clap_complete::generate(clap_complete::Shell::Bash, &mut Cli::command(), "paddock", &mut script);
+        assert!(String::from_utf8(script).unwrap().contains("componentize"));
+    }
+
+    #[test]
+    fn errors_of_the_user_are_told_from_others() {
+        use crate::usage::{OrBadUsage as _, bad_usage};
+        let marked = Err::<(), _>(anyhow!("no such file").context("reading q")).or_bad_usage().unwrap_err();
+        assert!(marked.is::<BadUsage>());
+        assert_eq!(causes(&marked), "reading q: no such file");
+        assert!(bad_usage("x").context("y").is::<BadUsage>(), "context does not hide it");
+        assert!(!anyhow!("x").is::<BadUsage>());
     }
 
     #[test]

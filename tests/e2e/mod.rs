@@ -51,7 +51,7 @@ mod owners;
 mod plugins;
 mod policies;
 mod pool;
-mod programs;
+pub(crate) mod programs;
 mod proxy;
 mod real_node;
 mod registration;

@@ -1,25 +1,62 @@
 //! `paddock plugin`: for authors of plugins.
 
+mod bench;
+mod build;
 mod check;
+mod component;
 mod componentize;
+mod inspect;
+mod new;
+mod question;
+mod run;
+mod test;
+mod text;
 
 use clap::Subcommand;
 
+use self::bench::BenchArgs;
+use self::build::BuildArgs;
 use self::check::CheckArgs;
 use self::componentize::ComponentizeArgs;
+use self::inspect::InspectArgs;
+use self::new::NewArgs;
+use self::question::QuestionArgs;
+use self::run::RunArgs;
+use self::test::TestArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
+    /// Writes the crate of a new plugin, with a unit test, cases and a configuration.
+    New(NewArgs),
+    /// Compiles the crate of a plugin to a component.
+    Build(BuildArgs),
     /// Wraps a core WebAssembly module, as cargo writes it, into a component.
     Componentize(ComponentizeArgs),
-    /// Loads a component as the operator would, and says which hooks it has or what is wrong with it.
+    /// Loads components with their configuration as the operator would, and says which hooks they have or what is wrong.
     Check(CheckArgs),
+    /// Prints the hooks, the imports, the interface version, the size and the digest of a component.
+    Inspect(InspectArgs),
+    /// Prints an example of a hook's question, for `paddock plugin run`.
+    Question(QuestionArgs),
+    /// Asks a plugin one question, and prints the answer.
+    Run(RunArgs),
+    /// Runs cases of plugins: questions with the answers that are expected.
+    Test(TestArgs),
+    /// Measures the calls of a plugin: times, fuel and memory. Compares them with an earlier run.
+    Bench(BenchArgs),
 }
 
 /// Runs one of them.
 pub(crate) fn run(command: PluginCommand) -> anyhow::Result<()> {
     match command {
+        PluginCommand::New(args) => new::run(&args),
+        PluginCommand::Build(args) => build::run(&args),
         PluginCommand::Componentize(args) => componentize::run(args),
         PluginCommand::Check(args) => check::run(&args),
+        PluginCommand::Inspect(args) => inspect::run(&args),
+        PluginCommand::Question(args) => question::run(&args),
+        PluginCommand::Run(args) => run::run(&args),
+        PluginCommand::Test(args) => test::run(&args),
+        PluginCommand::Bench(args) => bench::run(&args),
     }
 }

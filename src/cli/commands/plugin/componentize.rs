@@ -9,6 +9,10 @@ use paddock_plugin_host::componentize;
 use crate::output::{print, read};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  paddock plugin componentize target/wasm32-unknown-unknown/release/my_plugin.wasm
+  paddock plugin componentize module.wasm --output my-plugin.wasm")]
 pub(crate) struct ComponentizeArgs {
     /// The module: target/wasm32-unknown-unknown/release/my_plugin.wasm.
     #[arg(value_name = "MODULE")]

@@ -1,0 +1,72 @@
+//! Values in files: JSON, or YAML.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::output;
+
+/// The name of a file that stands for standard input.
+const STDIN: &str = "-";
+
+/// Reads the value in a file, or in standard input if the name is `-`.
+pub(super) fn read(path: &Path) -> anyhow::Result<Value> {
+    let text = if path == Path::new(STDIN) {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("reading standard input")?;
+        text
+    } else {
+        String::from_utf8(output::read(path)?).with_context(|| format!("{}: not a text", path.display()))?
+    };
+    parse(&text).with_context(|| path.display().to_string())
+}
+
+/// Reads the value in a text. A text that is not JSON is YAML.
+pub(super) fn parse(text: &str) -> anyhow::Result<Value> {
+    if let Ok(value) = serde_json::from_str(text) {
+        return Ok(value);
+    }
+    // Two steps: only a value of YAML refuses a key that is there twice.
+    let yaml: serde_yaml_ng::Value = serde_yaml_ng::from_str(text).context("neither JSON nor YAML")?;
+    serde_json::to_value(yaml).context("a value that JSON does not have")
+}
+
+/// A value in YAML, with the fields in the order of its type.
+pub(super) fn yaml<T: Serialize>(value: &T) -> anyhow::Result<String> {
+    let mut text = Vec::new();
+    // Without the tags that only YAML has: the case of an enum is a map with one key, as in JSON.
+    let mut to = serde_yaml_ng::Serializer::new(&mut text);
+    serde_yaml_ng::with::singleton_map_recursive::serialize(value, &mut to).context("writing YAML")?;
+    drop(to);
+    String::from_utf8(text).context("writing YAML")
+}
+
+/// A value in JSON, with the fields in the order of its type.
+pub(super) fn json<T: Serialize>(value: &T) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value).context("writing JSON")? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn json_and_yaml_are_read() {
+        for (text, value) in [
+            (r#"{"a": [1, "\ud83d\ude00"]}"#, json!({"a": [1, "😀"]})),
+            ("{a: [1, b]}", json!({"a": [1, "b"]})),
+            ("a: 1\nb:\n  - x\n", json!({"a": 1, "b": ["x"]})),
+            ("", Value::Null),
+        ] {
+            assert_eq!(parse(text).unwrap(), value, "{text}");
+        }
+        for text in ["a: 1\na: 2\n", "a: [", "--- 1\n--- 2\n", "[1]: 2"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}
