@@ -15,6 +15,9 @@ pub(crate) fn tests() -> Vec<Test> {
     let mut tests = vec![
         test("walk::output_that_differs_from_the_page_is_found", differences),
         test("walk::commands_of_the_page_work_as_it_says", page).needs([Capability::Program("cargo")]),
+        test("walk::build_adds_its_flags_to_those_of_the_configuration", flags).needs([Capability::Program("cargo")]),
+        test("walk::build_works_without_the_target_if_there_is_rust_src", toolchains)
+            .needs([Capability::Program("cargo")]),
     ];
     for hook in ["admission", "runtime-class", "idle"] {
         let name = format!("walk::template_of_{}_builds_and_meets_its_cases", hook.replace('-', "_"));
@@ -191,4 +194,73 @@ fn template(hook: &str) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// A crate without dependencies. It compiles only if the flags of its configuration and of the command both apply.
+const BARE: [(&str, &str); 4] = [
+    ("Cargo.toml", "[package]\nname = \"bare\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n[workspace]\n"),
+    (".cargo/config.toml", "[target.wasm32-unknown-unknown]\nrustflags = [\"--cfg=kept\"]\n"),
+    (
+        "src/lib.rs",
+        "#[cfg(not(kept))]\ncompile_error!(\"the flag is lost\");\nconst SITE: &str = \
+         include!(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/src/site.rs\"));\nconst _: () = \
+         assert!(matches!(SITE.as_bytes(), [b'/', b'p', b'l', b'u', b'g', b'i', b'n', b's', b'/', ..]));\n",
+    ),
+    ("src/site.rs", "file!()"),
+];
+
+fn bare(folder: &Path) -> std::io::Result<()> {
+    for (file, content) in BARE {
+        let path = folder.join("bare").join(file);
+        std::fs::create_dir_all(path.parent().unwrap_or(folder))?;
+        std::fs::write(path, content)?;
+    }
+    Ok(())
+}
+
+fn flags() -> Outcome {
+    let workplace = Workplace::new().map_err(|error| error.to_string())?;
+    let folder = workplace.folder.path();
+    bare(folder)?;
+    // The crate compiles, but it is no plugin.
+    let (_, output) = workplace.run(folder, "paddock plugin build bare").map_err(|error| error.to_string())?;
+    let compiled = !output.contains("the crate does not build") && output.contains("error: the operator refuses bare");
+    if compiled { Ok(()) } else { Err(output.into()) }
+}
+
+/// A compiler that knows no target, and a cargo that records how it is called to build.
+fn toolchains() -> Outcome {
+    let workplace = Workplace::new().map_err(|error| error.to_string())?;
+    let folder = workplace.folder.path();
+    bare(folder)?;
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    std::fs::create_dir(folder.join("tools"))?;
+    for (name, script) in [
+        ("rustc", "case \"$*\" in *target-libdir*) echo /nowhere ;; *sysroot*) echo \"$SYSROOT\" ;; esac".to_owned()),
+        (
+            "cargo",
+            format!(
+                "if [ \"$1\" = metadata ]; then unset RUSTC; exec '{cargo}' \"$@\"; fi\n\
+                 echo \"$RUSTC_BOOTSTRAP $*\" > \"$SEEN\"\nexit 9"
+            ),
+        ),
+    ] {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = folder.join("tools").join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n"))?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    }
+    let build = "SEEN=$PWD/seen SYSROOT=$PWD/sysroot RUSTC=$PWD/tools/rustc CARGO=$PWD/tools/cargo \
+                 paddock plugin build bare";
+    let (_, output) = workplace.run(folder, build).map_err(|error| error.to_string())?;
+    for part in ["rustup target add wasm32-unknown-unknown", "rustup component add rust-src"] {
+        if !output.contains(part) || folder.join("seen").exists() {
+            return Err(format!("with neither the target nor rust-src: expected {part:?}, got\n{output}").into());
+        }
+    }
+    std::fs::create_dir_all(folder.join("sysroot/lib/rustlib/src/rust/library"))?;
+    let (_, output) = workplace.run(folder, build).map_err(|error| error.to_string())?;
+    let seen = std::fs::read_to_string(folder.join("seen")).map_err(|error| format!("{error}: {output}"))?;
+    let expected = seen.starts_with("1 build ") && seen.contains(" -Zbuild-std=std,panic_abort");
+    if expected { Ok(()) } else { Err(format!("with rust-src, cargo is called as {seen:?}\n{output}").into()) }
 }

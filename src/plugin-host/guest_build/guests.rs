@@ -3,12 +3,12 @@
 //! The build scripts of this crate and of `tests/guests` include this file. The nested builds share one target folder.
 //! They must not inherit the environment that the outer cargo sets for its own compiler.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::componentize::componentize;
-use super::toolchain::{self, TARGET};
+use super::toolchain::{self, Std, TARGET};
 
 /// Builds the plugins at these paths under `plugins/`, and writes `<out>/<package>.wasm` for each.
 pub fn build(plugins: &Path, guests: &[&str], out: &Path) -> Result<(), String> {
@@ -31,36 +31,26 @@ pub fn build(plugins: &Path, guests: &[&str], out: &Path) -> Result<(), String> 
     Ok(())
 }
 
-/// The origin of the target's standard library.
-#[derive(Clone, Copy)]
-enum Std {
-    /// rustup installed it with the toolchain.
-    Installed,
-    /// The nested cargo builds it from the sources of the toolchain.
-    FromSource,
-}
-
 fn standard_library(plugins: &Path) -> Result<Std, String> {
-    if toolchain::target_is_installed(plugins) {
+    if let Some(Std::Installed) = Std::of(plugins) {
         return Ok(Std::Installed);
     }
     println!("cargo::warning=the plugins need the target {TARGET}: running `rustup target add {TARGET}`");
     let added = Command::new("rustup").args(["target", "add", TARGET]).output();
-    if toolchain::target_is_installed(plugins) {
-        return Ok(Std::Installed);
-    }
-    if toolchain::sysroot(plugins).is_some_and(|root| root.join("lib/rustlib/src/rust/library").is_dir()) {
-        println!("cargo::warning=the target could not be added: building the standard library from rust-src");
-        return Ok(Std::FromSource);
+    match Std::of(plugins) {
+        Some(Std::Installed) => return Ok(Std::Installed),
+        Some(Std::FromSource) => {
+            println!("cargo::warning=the target could not be added: building the standard library from rust-src");
+            return Ok(Std::FromSource);
+        }
+        None => {}
     }
     let why = match added {
         Ok(output) => String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned(),
         Err(error) => error.to_string(),
     };
-    Err(format!(
-        "the plugins need the target {TARGET} and it could not be added ({why}): install it with `rustup target add \
-         {TARGET}`, or the sources of the standard library with `rustup component add rust-src`"
-    ))
+    let install = toolchain::how_to_install();
+    Err(format!("the plugins need the target {TARGET} and it could not be added ({why}): {install}"))
 }
 
 /// `target/plugins` of the outer build, whose `OUT_DIR` is `target/<profile>/build/<package>/out`. Clippy, tests and
@@ -78,17 +68,14 @@ fn compile(plugins: &Path, packages: &[&str], target: &Path, std: Std) -> Result
         .current_dir(plugins)
         .args(["build", "--release", "--locked", "--quiet", "--target", TARGET, "--target-dir"])
         .arg(target)
-        .env("CARGO_ENCODED_RUSTFLAGS", toolchain::remapped_paths(plugins));
+        .env("CARGO_ENCODED_RUSTFLAGS", toolchain::remapped_paths(plugins).join(OsStr::new("\u{1f}")));
     if let Some(rustc) = std::env::var_os("RUSTC") {
         cargo.env("RUSTC", rustc);
     }
     packages.iter().for_each(|package| {
         cargo.args(["--package", package]);
     });
-    if let Std::FromSource = std {
-        // A stable compiler accepts -Z flags only with this variable. Only the nested build gets it.
-        cargo.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=std,panic_abort");
-    }
+    std.prepare(&mut cargo);
     let output = cargo.output().map_err(|error| format!("cargo cannot be run for the plugins: {error}"))?;
     let messages = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {

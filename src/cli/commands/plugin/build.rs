@@ -1,10 +1,9 @@
 //! `paddock plugin build`: compiles the crate of a plugin to a component.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use paddock_operator::plugins::check_name;
 use paddock_plugin_host::componentize;
@@ -18,7 +17,7 @@ use crate::usage::{OrBadUsage as _, bad_usage};
 #[path = "../../../plugin-host/guest_build/toolchain.rs"]
 mod toolchain;
 
-use toolchain::TARGET;
+use toolchain::{Std, TARGET};
 
 /// The package of the SDK. The folder above it is the workspace of the repository's plugins.
 const SDK: &str = "paddock-plugin-sdk";
@@ -26,7 +25,11 @@ const SDK: &str = "paddock-plugin-sdk";
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The command runs cargo with the release profile for wasm32-unknown-unknown, and wraps the module into a component. It
-respects CARGO, CARGO_TARGET_DIR and RUSTFLAGS.
+respects CARGO, CARGO_TARGET_DIR and RUSTFLAGS. If the toolchain lacks the target but has the component rust-src, cargo
+builds the standard library too.
+
+The command adds flags that remap the paths of this machine to those of [target.wasm32-unknown-unknown] in the
+configuration of cargo. Flags of [build] in that configuration have no effect, and RUSTFLAGS replaces all of these.
 
 Examples:
   paddock plugin build
@@ -47,11 +50,10 @@ pub(crate) fn run(BuildArgs { dir, output }: &BuildArgs) -> anyhow::Result<()> {
         return Err(bad_usage(format!("{}: must be the folder of a crate, with a Cargo.toml", dir.display())));
     }
     let dir = &dir.canonicalize().with_context(|| dir.display().to_string())?;
-    if !toolchain::target_is_installed(dir) {
-        bail!("the toolchain lacks the target {TARGET}: run `rustup target add {TARGET}`");
-    }
     let package = Package::of(dir)?;
-    let module = compile(dir, &package)?;
+    let std = Std::of(dir)
+        .with_context(|| format!("the toolchain lacks the target {TARGET}: {}", toolchain::how_to_install()))?;
+    let module = compile(dir, &package, std)?;
     let bytes = componentize(&read(&module)?).with_context(|| module.display().to_string())?;
     let output = output.clone().unwrap_or_else(|| dir.join(format!("{}.wasm", package.name)));
     let host = component::host()?;
@@ -66,8 +68,8 @@ struct Package {
     /// The name of the plugin: the name of the package, with dashes.
     name: String,
     id: String,
-    /// Compiler flags for a digest that does not depend on this machine. `None` if the user gives flags.
-    flags: Option<OsString>,
+    /// Compiler flags for a digest that does not depend on this machine.
+    flags: Vec<String>,
 }
 
 impl Package {
@@ -95,8 +97,11 @@ impl Package {
         }
         let sdk = packages().find(|package| package["name"] == SDK).and_then(folder);
         let plugins = sdk.as_deref().and_then(Path::parent).unwrap_or(dir);
-        let given = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"].iter().any(|name| std::env::var_os(name).is_some());
-        let flags = (!given).then(|| toolchain::remapped_paths(plugins));
+        let flags = toolchain::remapped_paths(plugins).into_iter().map(|flag| {
+            let text = flag.into_string().ok();
+            text.context("the paths of the crate, of cargo and of the toolchain must be UTF-8")
+        });
+        let flags = flags.collect::<anyhow::Result<_>>()?;
         Ok(Self { name, id: text("id").to_owned(), flags })
     }
 }
@@ -108,13 +113,13 @@ fn cargo(dir: &Path) -> Command {
 }
 
 /// Compiles the crate. Returns the path of the module.
-fn compile(dir: &Path, package: &Package) -> anyhow::Result<PathBuf> {
+fn compile(dir: &Path, package: &Package, std: Std) -> anyhow::Result<PathBuf> {
     let mut cargo = cargo(dir);
     cargo.args(["build", "--release", "--lib", "--target", TARGET]);
     cargo.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
-    if let Some(flags) = &package.flags {
-        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags);
-    }
+    // cargo adds this list to that of its configuration files. A list of texts is the same in TOML and in JSON.
+    cargo.args(["--config", &format!("target.{TARGET}.rustflags={}", serde_json::to_string(&package.flags)?)]);
+    std.prepare(&mut cargo);
     let output = cargo.output().context("cargo cannot be run")?;
     ensure!(output.status.success(), "the crate does not build: cargo ended with {}", output.status);
     let artifacts = String::from_utf8_lossy(&output.stdout);
