@@ -38,6 +38,7 @@ mod warnings;
 use serde_json::Value;
 
 pub use accept::{Acceptance, accept};
+pub(crate) use accept::{idle_check, kept_size, pool_check};
 pub use activity::{Activity, CONNECTIONS, activity};
 pub use chain::{Chain, PluginFailure, first_answer};
 pub use class::accept_class;

@@ -3,7 +3,7 @@
 mod bench;
 mod build;
 mod check;
-mod component;
+pub(crate) mod component;
 mod componentize;
 mod inspect;
 mod new;

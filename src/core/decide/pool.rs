@@ -14,7 +14,7 @@ use paddock_api::{PolicyState, SandboxWarmPoolStatus, UpdateStrategyType};
 
 use self::members::{FIRST_STEP, Members, REPLACE_EVERY, is_ready};
 use super::ask::{STATE_EVERY, failure_events, first_reply_or_built_in, load_state, save_state};
-use crate::admission::{Chain, PluginFailure};
+use crate::admission::{Chain, PluginFailure, kept_size, pool_check};
 use crate::binding::Bindings;
 use crate::conditions::{NewCondition, find_condition, set_conditions, status_patch};
 use crate::deciding;
@@ -254,7 +254,7 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, re
             return sized;
         }
     };
-    let desired = answer.desired.clamp(min, max);
+    let desired = kept_size(answer.desired, min, max);
     let plugin = &binding.plugin.name;
     // The message leaves out the number that the plugin wants, because the status would change with every question.
     let decided_by = format!("({})", deciding::version_clause(&deciding::decided_by(binding)));
@@ -269,7 +269,7 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, re
     sized.message = message;
     sized.decided_by = Some(decided_by);
     sized.state = save_state(binding, answer.state.as_deref(), before);
-    sized.next_check = Some(answer.next_check.filter(|at| *at > now).unwrap_or(default_check));
+    sized.next_check = Some(pool_check(answer.next_check, now, snapshot.common.settings.pool_check_every));
     let last = snapshot.pool.pool().and_then(|p| p.status.desired_replicas).and_then(|n| u32::try_from(n).ok());
     if let Some(last) = last.filter(|last| *last != desired) {
         let note = format!("Size changes from {last} to {desired}: {}", sized.reason);

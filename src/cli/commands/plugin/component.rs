@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use clap::Args;
 use paddock_core::admission::{Acceptance, accept};
 use paddock_core::question::{Answer, Hook, PluginRequest, Question, form};
@@ -38,6 +38,19 @@ fn parse_fuel(text: &str) -> Result<u64, String> {
     text.parse().ok().map_or_else(|| Err(format!("{text:?} must be a number of units")), check_fuel)
 }
 
+impl CallArgs {
+    /// The flag --settings, for [`text::at_most_one_is_stdin`].
+    pub(super) fn settings(&self) -> (&'static str, Option<&Path>) {
+        ("--settings", self.settings.as_deref().map(Path::new))
+    }
+
+    /// The arguments that give only these settings.
+    #[cfg(test)]
+    pub(super) fn with_settings(settings: Option<&str>) -> Self {
+        Self { settings: settings.map(str::to_owned), ..Self::default() }
+    }
+}
+
 /// The name of a hook as the value of a flag.
 pub(super) fn parse_hook(text: &str) -> Result<Hook, String> {
     let names = Hook::ALL.map(Hook::as_str).join(", ");
@@ -65,7 +78,7 @@ pub(super) fn name(component: &Path) -> String {
 }
 
 /// The configuration of the component: the file with its name and the ending `.yaml`, or the defaults if there is none.
-pub(super) fn configuration(component: &Path) -> anyhow::Result<PluginConfig> {
+pub(crate) fn configuration(component: &Path) -> anyhow::Result<PluginConfig> {
     let path = component.with_extension("yaml");
     let default = Limits::default();
     if !path.exists() {
@@ -75,7 +88,7 @@ pub(super) fn configuration(component: &Path) -> anyhow::Result<PluginConfig> {
 }
 
 /// The configuration in a file.
-pub(super) fn parse_configuration(path: &Path, default: Limits) -> anyhow::Result<PluginConfig> {
+pub(crate) fn parse_configuration(path: &Path, default: Limits) -> anyhow::Result<PluginConfig> {
     let parsed = || {
         let text = String::from_utf8(read(path)?).context("not a text")?;
         anyhow::Ok(PluginConfig::parse(&text, default)?)
@@ -111,12 +124,21 @@ pub(super) struct Loaded {
 
 /// The result of a question.
 pub(super) enum Outcome {
-    /// The plugin answered. The note says what the operator does instead, if it does not do what the answer says.
-    Answered { answer: Answer, note: Option<String> },
+    /// The plugin answered. The note says where the operator does not do exactly what the answer says.
+    Answered { answer: Answer, note: Option<Note> },
     /// The plugin answered, and the operator refuses the answer for this reason.
     Refused { answer: Answer, reason: String },
     /// The plugin did not answer.
     Failed { reason: String },
+}
+
+/// What the operator does with an answer that it does not follow to the letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Note {
+    /// What the operator does.
+    pub(super) text: String,
+    /// Whether the operator does something else than the answer says. Otherwise it only asks again earlier.
+    pub(super) overruled: bool,
 }
 
 /// A question that was asked.
@@ -195,7 +217,8 @@ impl Loaded {
             Err(failure) => Outcome::Failed { reason: failure.to_string() },
             Ok(answer) => match accept(&request.question, &answer) {
                 Acceptance::Followed => Outcome::Answered { answer, note: None },
-                Acceptance::Corrected(note) => Outcome::Answered { answer, note: Some(note) },
+                Acceptance::Earlier(text) => Outcome::Answered { answer, note: Some(Note { text, overruled: false }) },
+                Acceptance::Corrected(text) => Outcome::Answered { answer, note: Some(Note { text, overruled: true }) },
                 Acceptance::Refused(reason) => Outcome::Refused { answer, reason },
             },
         };
@@ -227,10 +250,11 @@ pub(super) fn now_of(question: &Question) -> jiff::Timestamp {
 /// The component that a path names: a component, or the one beside a configuration file.
 pub(super) fn component_of(path: &Path) -> anyhow::Result<PathBuf> {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    ensure!(
-        !matches!(ending, "yml" | "json"),
-        "{}: the operator ignores the file, because the name of a configuration must be NAME.yaml",
-        path.display()
-    );
+    if matches!(ending, "yml" | "json") {
+        let path = path.display();
+        return Err(bad_usage(format!(
+            "{path}: the operator ignores the file, because the name of a configuration must be NAME.yaml"
+        )));
+    }
     Ok(if ending == "yaml" { path.with_extension("wasm") } else { path.to_owned() })
 }

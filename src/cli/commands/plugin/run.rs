@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use paddock_core::question::{AdmissionAnswer, Answer, Hook, IdleAnswer, PoolSizeAnswer, RuntimeClassAnswer};
 use serde::Serialize;
 
-use super::component::{self, Asked, CallArgs, Loaded, Outcome, parse_hook, read_question};
+use super::component::{self, Asked, CallArgs, Loaded, Note, Outcome, parse_hook, read_question};
 use super::text;
 use crate::output::print;
 
@@ -98,6 +98,7 @@ impl<'a> From<&'a Answer> for AnswerFields<'a> {
 
 /// Asks the question and prints the answer.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
+    text::at_most_one_is_stdin(&[args.call.settings(), ("--question", Some(&args.question))])?;
     component::log()?;
     let host = component::host()?;
     let loaded = Loaded::new(&host, &args.component, &args.call)?;
@@ -117,8 +118,12 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     match outcome {
         Outcome::Answered { answer, note } => {
             show(&answer)?;
-            if let Some(note) = note {
-                eprintln!("note: the operator does not follow the answer: {note}");
+            match note {
+                Some(Note { text, overruled: true }) => {
+                    eprintln!("note: the operator does not follow the answer: {text}");
+                }
+                Some(Note { text, overruled: false }) => eprintln!("note: {text}"),
+                None => {}
             }
             Ok(())
         }

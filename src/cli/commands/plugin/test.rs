@@ -15,7 +15,7 @@ use paddock_plugin_host::Host;
 use self::case::{Case, Expect};
 use self::compare::differences;
 use self::report::{CaseReport, FileReport, Format, Verdict};
-use super::component::{self, CallArgs, Loaded, Outcome};
+use super::component::{self, CallArgs, Loaded, Note, Outcome};
 use crate::output::print;
 use crate::usage::{OrBadUsage as _, bad_usage};
 
@@ -36,6 +36,10 @@ A file of cases:
     - name: a negative number is refused
       settings: {desired: -1}
       expect: {error: desired}        # a text that the failure contains
+    - name: a pool has no more than its maximum
+      settings: {desired: 12}
+      question: {min: 0, max: 10}
+      expect: {note: keeps 10}        # a text of the note about an answer that the operator does not follow
 
 A field that the question does not give has its value in `paddock plugin question HOOK`. docs/plugins/test.md
 describes the rules.
@@ -131,10 +135,18 @@ impl Runner {
         let asked = loaded.ask(&self.host, settings, question);
         let took = started.elapsed();
         let failed = |reason: String| format!("expected an answer, got the failure: {reason}");
+        let note = match &asked.outcome {
+            Outcome::Answered { note, .. } => note.clone(),
+            Outcome::Refused { .. } | Outcome::Failed { .. } => None,
+        };
         let faults = match (&expect, asked.outcome) {
-            (Expect::Answer(expected), Outcome::Answered { answer, .. }) => differences(hook, &answer, expected)?,
-            (Expect::Answer(_), Outcome::Refused { reason, .. }) => vec![failed(refused(&reason))],
-            (Expect::Answer(_), Outcome::Failed { reason }) => vec![failed(reason)],
+            (Expect::Answer { fields, note: expected }, Outcome::Answered { answer, .. }) => {
+                let mut faults = differences(hook, &answer, fields)?;
+                faults.extend(wrong_note(expected.as_deref(), note.as_ref()));
+                faults
+            }
+            (Expect::Answer { .. }, Outcome::Refused { reason, .. }) => vec![failed(refused(&reason))],
+            (Expect::Answer { .. }, Outcome::Failed { reason }) => vec![failed(reason)],
             (Expect::Error(text), Outcome::Answered { answer, .. }) => {
                 let answer = serde_json::to_string(&answer).context("writing the answer")?;
                 vec![format!("error: expected a failure with {text:?}, got the answer {answer}")]
@@ -143,7 +155,20 @@ impl Runner {
             (Expect::Error(text), Outcome::Failed { reason }) => lacks(&reason, text),
         };
         let verdict = if faults.is_empty() { Verdict::Passed } else { Verdict::Failed(faults) };
-        Ok(CaseReport { name: case.name.clone(), verdict, fuel: asked.usage.fuel, took })
+        let note = note.map(|note| note.text);
+        Ok(CaseReport { name: case.name.clone(), verdict, note, fuel: asked.usage.fuel, took })
+    }
+}
+
+/// The fault of a note that a case does not expect. An answer that is overruled needs a case that says so. A note that
+/// the operator asks again earlier does not.
+fn wrong_note(expected: Option<&str>, note: Option<&Note>) -> Option<String> {
+    match (expected, note) {
+        (None, None | Some(Note { overruled: false, .. })) => None,
+        (None, Some(Note { text, overruled: true })) => Some(format!("note: expected none, got {text:?}")),
+        (Some(part), Some(Note { text, .. })) if text.contains(part) => None,
+        (Some(part), Some(Note { text, .. })) => Some(format!("note: expected {part:?}, got {text:?}")),
+        (Some(part), None) => Some(format!("note: expected {part:?}, but the operator follows the answer")),
     }
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::output;
+use crate::usage::bad_usage;
 
 /// The name of a file that stands for standard input.
 const STDIN: &str = "-";
@@ -22,6 +23,16 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Value> {
         String::from_utf8(output::read(path)?).with_context(|| format!("{}: not a text", path.display()))?
     };
     parse(&text).with_context(|| path.display().to_string())
+}
+
+/// Refuses more than one flag that reads standard input: the first would leave nothing for the others.
+pub(super) fn at_most_one_is_stdin(flags: &[(&str, Option<&Path>)]) -> anyhow::Result<()> {
+    let given = flags.iter().filter(|(_, path)| *path == Some(Path::new(STDIN)));
+    let names: Vec<&str> = given.map(|(name, _)| *name).collect();
+    if names.len() > 1 {
+        return Err(bad_usage(format!("{}: only one of them may be -, standard input", names.join(" and "))));
+    }
+    Ok(())
 }
 
 /// Reads the value in a text. A text that is not JSON is YAML.
@@ -54,6 +65,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::usage::BadUsage;
+
+    #[test]
+    fn standard_input_is_for_one_flag() {
+        let (stdin, file) = (Some(Path::new(STDIN)), Some(Path::new("file")));
+        for flags in [[("--a", stdin), ("--b", file)], [("--a", None), ("--b", stdin)], [("--a", file), ("--b", file)]]
+        {
+            at_most_one_is_stdin(&flags).unwrap();
+        }
+        let error = at_most_one_is_stdin(&[("--a", stdin), ("--b", file), ("--c", stdin)]).unwrap_err();
+        assert!(error.is::<BadUsage>() && error.to_string().starts_with("--a and --c: "), "{error}");
+    }
 
     #[test]
     fn json_and_yaml_are_read() {

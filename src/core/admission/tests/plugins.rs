@@ -232,3 +232,30 @@ fn a_class_question_falls_from_plugin_to_built_in() {
         assert_eq!((asked, outcome.allowed()), (asked_expected.into_iter().map(str::to_owned).collect(), admitted));
     }
 }
+
+/// `paddock plugin` says with `accept` what the operator does with an answer. The verdict is what it does.
+#[test]
+fn accept_agrees_with_the_verdict() {
+    let patches = [
+        (None, true),
+        (label("a", "1").map(|patch| patch.to_string()), true),
+        (Some(json!([{ "op": "replace", "path": "/metadata/name", "value": "b" }]).to_string()), false),
+        (Some(json!([{ "op": "remove", "path": "/nowhere" }]).to_string()), false),
+        (Some("no patch".to_owned()), false),
+    ];
+    let bindings = Bindings::new(vec![binding("first", Hook::Admission, 1, FailurePolicy::Fail)]);
+    let context = Context { bindings: Arc::new(bindings), ..context() };
+    let review = review(Entry::OwnKinds, Verb::Create, SANDBOX, sandbox());
+    for (patch, sound) in patches {
+        for verdict_ in [Verdict::Allow, Verdict::Deny("no".to_owned())] {
+            let fails = !sound && verdict_ == Verdict::Allow;
+            let answer = AdmissionAnswer { verdict: verdict_, warnings: Vec::new(), patch: patch.clone() };
+            let request = questions(&review, &context, &[]).remove(0);
+            let answer = Answer::Admission(answer);
+            let accepted = accept(&request.question, &answer);
+            assert_eq!(matches!(accepted, Acceptance::Refused(_)), fails, "{answer:?}: {accepted:?}");
+            let outcome = verdict(&review, &context, &[PluginReply { request, result: Ok(answer.clone()) }]);
+            assert_eq!(!outcome.plugin_failures.is_empty(), fails, "{answer:?}: {outcome:?}");
+        }
+    }
+}

@@ -12,7 +12,7 @@ use paddock_api::{DecidingPlugin, PolicyState, ShutdownPolicy};
 use super::status::first_ready;
 use super::suspend;
 use super::throttle::{self, Wish};
-use crate::admission::{Chain, PluginFailure};
+use crate::admission::{Chain, PluginFailure, idle_check};
 use crate::decide::ask::{failure_events, first_reply_or_built_in, load_state, save_state};
 use crate::deciding;
 use crate::manifest::PodRevision;
@@ -89,7 +89,7 @@ pub(super) fn decide(
         state: save_state(binding, answer.state.as_deref(), before.and_then(|s| s.policy_state.as_ref())),
         ..Idle::default()
     };
-    let asked = answer.next_check.and_then(|at| snapshot.common.wait_until(at)).unwrap_or(latest).min(latest);
+    let asked = idle_check(answer.next_check.and_then(|at| snapshot.common.wait_until(at)), latest);
     let mut reason = answer.reason.clone();
     let mut tier = api::IdleTier::Awake;
     match answer.action {

@@ -31,8 +31,8 @@ pub(super) struct Case {
 pub(super) enum Expect {
     /// A failure whose message contains this text.
     Error(String),
-    /// Some fields of the answer.
-    Answer(Map<String, Value>),
+    /// Some fields of the answer, and a text that the operator's note about it contains.
+    Answer { fields: Map<String, Value>, note: Option<String> },
 }
 
 #[derive(Deserialize)]
@@ -102,7 +102,7 @@ fn parse(value: Value, folder: &Path) -> anyhow::Result<Vec<Case>> {
                 }
             },
         };
-        ensure!(!case.expect.is_empty(), "{}: must contain a field of the answer, or error", at("expect"));
+        ensure!(!case.expect.is_empty(), "{}: must contain a field of the answer, note or error", at("expect"));
         let settings = case.settings.or_else(|| settings.clone());
         read.push(Case {
             name: case.name,
@@ -130,13 +130,21 @@ impl Case {
     /// What the case expects of an answer of the hook.
     pub(super) fn expect(&self, hook: Hook) -> anyhow::Result<Expect> {
         let expect = match self.expect.get("error") {
-            None => Expect::Answer(self.expect.clone()),
+            None => {
+                let mut fields = self.expect.clone();
+                let note = match fields.remove("note") {
+                    None => None,
+                    Some(Value::String(text)) if !text.is_empty() => Some(text),
+                    Some(_) => bail!("expect: note: must be a text that the operator's note contains"),
+                };
+                Expect::Answer { fields, note }
+            }
             Some(Value::String(text)) if !text.is_empty() && self.expect.len() == 1 => Expect::Error(text.clone()),
             Some(_) if self.expect.len() > 1 => bail!("expect: error must be alone, because a failure has no answer"),
             Some(_) => bail!("expect: error: must be a text that the failure contains"),
         };
-        if let Expect::Answer(expected) = &expect {
-            compare::check(hook, expected).context("expect")?;
+        if let Expect::Answer { fields, .. } = &expect {
+            compare::check(hook, fields).context("expect")?;
         }
         Ok(expect)
     }
@@ -276,6 +284,9 @@ mod tests {
             (Hook::Idle, json!({"action": "sleep"}), "expect: action: unknown variant `sleep`"),
             (Hook::Admission, json!({"verdict": "maybe"}), "expect: verdict: unknown variant `maybe`"),
             (Hook::Admission, json!({"error": ""}), "expect: error: must be a text"),
+            (Hook::PoolSize, json!({"note": ""}), "expect: note: must be a text"),
+            (Hook::PoolSize, json!({"note": null}), "expect: note: must be a text"),
+            (Hook::PoolSize, json!({"error": "x", "note": "y"}), "expect: error must be alone"),
             (Hook::Admission, json!({"error": "x", "verdict": "allow"}), "expect: error must be alone"),
         ] {
             let found = case(json!({}), expect.clone()).expect(hook).unwrap_err();
@@ -286,6 +297,7 @@ mod tests {
             (Hook::Admission, json!({"verdict": {"deny": "no"}})),
             (Hook::RuntimeClass, json!({"choice": "class"})),
             (Hook::Idle, json!({"action": null})),
+            (Hook::Idle, json!({"note": "stays awake"})),
         ] {
             assert!(case(json!({}), expect.clone()).expect(hook).is_ok(), "{expect}");
         }

@@ -26,6 +26,8 @@ pub(super) struct FileReport {
 pub(super) struct CaseReport {
     pub(super) name: String,
     pub(super) verdict: Verdict,
+    /// Where the operator does not do exactly what the answer says.
+    pub(super) note: Option<String>,
     pub(super) fuel: u64,
     pub(super) took: Duration,
 }
@@ -72,6 +74,9 @@ fn text(files: &[FileReport]) -> String {
             for fault in case.faults() {
                 let _ = writeln!(text, "          {}", one_line(fault));
             }
+            if let Some(note) = &case.note {
+                let _ = writeln!(text, "          note: {}", one_line(note));
+            }
         }
     }
     let (failed, all) = count(files);
@@ -87,13 +92,20 @@ fn tap(files: &[FileReport]) -> String {
         // A number sign would begin a directive.
         let name = one_line(&format!("{}: {}", file.name, case.name)).replace('\\', "\\\\").replace('#', "\\#");
         let _ = writeln!(text, "{result} {number} - {name}");
-        if !case.faults().is_empty() {
-            text.push_str("  ---\n  differences:\n");
-            for fault in case.faults() {
-                let _ = writeln!(text, "    - {}", serde_json::Value::from(one_line(fault)));
-            }
-            text.push_str("  ...\n");
+        if case.faults().is_empty() && case.note.is_none() {
+            continue;
         }
+        text.push_str("  ---\n");
+        if !case.faults().is_empty() {
+            text.push_str("  differences:\n");
+        }
+        for fault in case.faults() {
+            let _ = writeln!(text, "    - {}", serde_json::Value::from(one_line(fault)));
+        }
+        if let Some(note) = &case.note {
+            let _ = writeln!(text, "  note: {}", serde_json::Value::from(one_line(note)));
+        }
+        text.push_str("  ...\n");
     }
     text
 }
@@ -111,14 +123,19 @@ fn junit(files: &[FileReport]) -> String {
         for case in &file.cases {
             let (case_name, seconds) = (escaped(&case.name), case.took.as_secs_f64());
             let _ = write!(text, "    <testcase name=\"{case_name}\" classname=\"{name}\" time=\"{seconds:.6}\"");
-            match case.faults() {
-                [] => text.push_str("/>\n"),
-                faults => {
-                    let lines = escaped(&faults.join("\n"));
-                    let first = escaped(faults.first().map_or("", String::as_str));
-                    let _ = writeln!(text, ">\n      <failure message=\"{first}\">{lines}</failure>\n    </testcase>");
-                }
+            if case.faults().is_empty() && case.note.is_none() {
+                text.push_str("/>\n");
+                continue;
             }
+            text.push_str(">\n");
+            if let Some(first) = case.faults().first() {
+                let (first, lines) = (escaped(first), escaped(&case.faults().join("\n")));
+                let _ = writeln!(text, "      <failure message=\"{first}\">{lines}</failure>");
+            }
+            if let Some(note) = &case.note {
+                let _ = writeln!(text, "      <system-out>note: {}</system-out>", escaped(note));
+            }
+            text.push_str("    </testcase>\n");
         }
         text.push_str("  </testsuite>\n");
     }
@@ -155,10 +172,32 @@ mod tests {
         let case = |name: &str, faults: &[&str]| {
             let faults: Vec<String> = faults.iter().map(|fault| (*fault).to_owned()).collect();
             let verdict = if faults.is_empty() { Verdict::Passed } else { Verdict::Failed(faults) };
-            CaseReport { name: name.to_owned(), verdict, fuel: 7, took: Duration::from_millis(2) }
+            CaseReport { name: name.to_owned(), verdict, note: None, fuel: 7, took: Duration::from_millis(2) }
         };
         let cases = vec![case("a # b", &[]), case("<c>\u{1b}", &["desired: expected 3, got \"5\"", "x\ny"])];
         vec![FileReport { name: "tests/a.yaml".to_owned(), cases }]
+    }
+
+    /// Every format shows the note of a case, whether the case passed or not.
+    #[test]
+    fn note_is_in_each_format() {
+        let mut files = files();
+        for case in &mut files[0].cases {
+            case.note = Some("keeps <5>\nof 6".to_owned());
+        }
+        for (format, with, without) in [
+            (Format::Text, "\n          note: keeps <5> of 6\n", "note"),
+            (Format::Tap, "\n  note: \"keeps <5> of 6\"\n  ...\n", "note"),
+            (
+                Format::Junit,
+                "      <system-out>note: keeps &lt;5&gt;&#10;of 6</system-out>\n    </testcase>\n",
+                "system-out",
+            ),
+        ] {
+            let text = format.text(&files);
+            assert_eq!(text.matches(with).count(), 2, "{format:?}: {text}");
+            assert!(!format.text(&super::tests::files()).contains(without), "{format:?}");
+        }
     }
 
     #[test]

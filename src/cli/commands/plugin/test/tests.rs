@@ -96,6 +96,40 @@ fn answer_that_the_operator_refuses_is_a_failure() {
     assert!(tested("{error: the patch may not change metadata.ownerReferences}"));
 }
 
+/// The plugin `misbehave` answers outside the bounds of a pool. The operator does not follow it, so the case fails unless
+/// it names the note.
+#[test]
+fn answer_that_is_overruled_needs_a_case_that_expects_it() {
+    let tested = |expect: &str| {
+        let cases = format!(
+            "component: ../mine.wasm\nhook: pool-size\ncases:\n  - name: c\n    settings: {{mode: too-many}}\n    \
+             question: {{max: 10}}\n    expect: {expect}\n"
+        );
+        let dir = folder("require-isolation", None, &cases);
+        fs::write(dir.path().join("mine.wasm"), paddock_guests::MISBEHAVE).unwrap();
+        tested(&dir).is_ok()
+    };
+    assert!(!tested("{desired: 4294967295}"), "an overruled answer is no silent success");
+    assert!(tested("{desired: 4294967295, note: the pool keeps 10}"));
+    assert!(!tested("{note: another text}"));
+}
+
+#[test]
+fn note_that_a_case_expects_must_be_there() {
+    let note = |overruled| Some(Note { text: "keeps 5".to_owned(), overruled });
+    for (expected, note, fault) in [
+        (None, None, None),
+        (None, note(false), None),
+        (None, note(true), Some("note: expected none, got \"keeps 5\"")),
+        (Some("keeps"), note(true), None),
+        (Some("keeps"), note(false), None),
+        (Some("stays"), note(true), Some("note: expected \"stays\", got \"keeps 5\"")),
+        (Some("keeps"), None, Some("note: expected \"keeps\", but the operator follows the answer")),
+    ] {
+        assert_eq!(wrong_note(expected, note.as_ref()).as_deref(), fault, "{expected:?} {note:?}");
+    }
+}
+
 #[test]
 fn file_that_tests_nothing_is_an_error_of_the_user() {
     let dir = tempfile::tempdir().unwrap();
