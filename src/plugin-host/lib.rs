@@ -31,6 +31,6 @@ pub use call::Usage;
 pub use componentize::{ComponentizeError, componentize};
 pub use config::{HostConfig, LOG_CHARS, LOG_LINES, Limits, QuarantinePolicy};
 pub use host::{Candidate, Host, HostError, PluginReport, QuarantineReport, SettingsError};
-pub use load::{LoadError, Plugin, Source, Surface};
+pub use load::{LoadError, Plugin, Source, Surface, digest};
 pub use log_budget::{LOG_INTERVAL, LOG_LINES_PER_NAMESPACE, LOG_LINES_PER_PLUGIN};
 pub use wit::{MAX_VERSION, MIN_VERSION};

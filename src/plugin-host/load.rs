@@ -137,7 +137,7 @@ pub(crate) struct Linked {
 }
 
 /// The digest of a component's bytes, in the form that [`PluginRef`] uses.
-pub(crate) fn digest(component: &[u8]) -> String {
+pub fn digest(component: &[u8]) -> String {
     let hash = Sha256::digest(component);
     hash.iter().fold(String::from("sha256:"), |digest, byte| digest + &format!("{byte:02x}"))
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
-use paddock_core::question::Hook;
+use paddock_core::question::{Hook, Question};
+use paddock_plugin_host::{Host, digest};
 use serde::{Deserialize, Serialize};
 
 use super::component::{self, CallArgs, Loaded, Outcome, now_of, parse_hook, read_question};
@@ -22,7 +23,7 @@ const WARM_UP: u32 = 10;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Each call has a new instance, as in the operator. Fuel and memory are the same on every machine. Compare times only with
-a run on the same machine.
+a run on the same machine. A result can be compared only with one of the same question and the same settings.
 
 Examples:
   paddock plugin question pool-size > question.yaml
@@ -77,6 +78,8 @@ struct Measured {
     plugin: String,
     digest: String,
     hook: Hook,
+    /// The digest of the question and the settings. Only results with the same digest can be compared.
+    question_digest: String,
     calls: u64,
     calls_per_second: f64,
     p50_micros: f64,
@@ -86,8 +89,19 @@ struct Measured {
     memory_bytes: usize,
 }
 
+/// A result with the one that it is compared with.
+#[derive(Serialize)]
+struct Compared<'a> {
+    #[serde(flatten)]
+    now: &'a Measured,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<&'a Measured>,
+}
+
 /// Measures, saves and compares.
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
+    let compare = ("--compare", args.compare.as_deref());
+    text::at_most_one_is_stdin(&[args.call.settings(), ("--question", Some(&args.question)), compare])?;
     component::log()?;
     // A wrong file is reported before the time is spent.
     let before = args.compare.as_ref().map(|path| {
@@ -95,14 +109,17 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         serde_json::from_value::<Measured>(value).with_context(|| format!("{}: a saved result", path.display()))
     });
     let before = before.transpose().or_bad_usage()?;
-    let now = measure(args)?;
-    if let Some(before) = before.as_ref().filter(|before| before.hook != now.hook) {
-        let (before, now) = (before.hook.as_str(), now.hook.as_str());
-        return Err(bad_usage(format!("--compare: the saved result is of the hook {before}, and this one of {now}")));
+    let host = component::host()?;
+    let loaded = Loaded::new(&host, &args.component, &args.call)?;
+    let question = read_question(&loaded, args.hook, &args.question)?;
+    let digest = digest_of(&question, &loaded.settings)?;
+    if let Some(before) = &before {
+        comparable(before, question.hook(), &digest)?;
     }
+    let now = measure((&host, &loaded), question, digest, Duration::from_secs(args.seconds))?;
     print(&match args.output {
         Format::Table => table(&now, before.as_ref()),
-        Format::Json => text::json(&now)?,
+        Format::Json => text::json(&Compared { now: &now, before: before.as_ref() })?,
     })?;
     if let Some(path) = &args.save {
         std::fs::write(path, text::json(&now)?)
@@ -116,20 +133,41 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn measure(args: &BenchArgs) -> anyhow::Result<Measured> {
-    let host = component::host()?;
-    let loaded = Loaded::new(&host, &args.component, &args.call)?;
-    let question = read_question(&loaded, args.hook, &args.question)?;
+/// The digest of a question and the settings with which it is asked.
+fn digest_of(question: &Question, settings: &str) -> anyhow::Result<String> {
+    let text = serde_json::to_string(&(question, settings)).context("writing the question")?;
+    Ok(digest(text.as_bytes()))
+}
+
+/// An error if a saved result is of another hook, question or settings.
+fn comparable(before: &Measured, hook: Hook, digest: &str) -> anyhow::Result<()> {
+    if before.hook != hook {
+        let (before, now) = (before.hook.as_str(), hook.as_str());
+        return Err(bad_usage(format!(
+            "--compare: the saved result is of the hook {before}, and the question of {now}"
+        )));
+    }
+    if before.question_digest != digest {
+        return Err(bad_usage("--compare: the saved result must be of the same question and the same settings"));
+    }
+    Ok(())
+}
+
+fn measure(
+    (host, loaded): (&Host, &Loaded),
+    question: Question,
+    question_digest: String,
+    time: Duration,
+) -> anyhow::Result<Measured> {
     let (hook, now) = (question.hook(), now_of(&question));
     // The first call checks the settings and the answer.
-    let first = loaded.ask(&host, &loaded.settings, question.clone());
+    let first = loaded.ask(host, &loaded.settings, question.clone());
     match first.outcome {
         Outcome::Answered { .. } => {}
         Outcome::Refused { reason, .. } => bail!("the operator refuses the answer: {reason}"),
         Outcome::Failed { reason } => bail!(reason),
     }
     let request = loaded.request(&loaded.settings, question);
-    let time = Duration::from_secs(args.seconds);
     let calls = |time: Duration| -> anyhow::Result<(Vec<Duration>, Duration)> {
         let (started, mut times) = (Instant::now(), Vec::new());
         loop {
@@ -156,6 +194,7 @@ fn measure(args: &BenchArgs) -> anyhow::Result<Measured> {
         plugin: loaded.plugin.plugin.name.clone(),
         digest: loaded.plugin.plugin.digest.clone(),
         hook,
+        question_digest,
         calls: times.len() as u64,
         calls_per_second: times.len() as f64 / passed.as_secs_f64(),
         p50_micros: percentile(50),
@@ -222,6 +261,7 @@ mod tests {
             plugin: "p".into(),
             digest: "sha256:0".into(),
             hook: Hook::Idle,
+            question_digest: "sha256:1".into(),
             calls: 1000,
             calls_per_second: 1000.0,
             p50_micros: 10.0,
@@ -259,6 +299,60 @@ mod tests {
             let named = worse(&before, &now, 20.0);
             assert!(named.len() == 1 && named[0].starts_with(title), "{title}: {named:?}");
             assert!(title == "p50" && now.p50_micros.is_nan() || worse(&before, &now, 70.0).is_empty(), "{title}");
+        }
+    }
+
+    #[test]
+    fn json_contains_what_is_compared() {
+        let (now, before) = (measured(), Measured { fuel: 4000, ..measured() });
+        let json = |before| serde_json::to_value(Compared { now: &now, before }).unwrap();
+        assert_eq!(json(None), serde_json::to_value(&now).unwrap());
+        assert_eq!(
+            (&json(Some(&before))["before"]["fuel"], &json(Some(&before))["fuel"]),
+            (&4000.into(), &5000.into())
+        );
+    }
+
+    /// The component does not answer with ten units of fuel, so a comparison that is refused only after the first call
+    /// has another error.
+    #[test]
+    fn another_question_or_other_settings_are_refused_before_the_measurement() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name);
+        let pool = paddock_plugin_host::BUILT_INS.iter().find(|built_in| built_in.name == "pool-by-demand").unwrap();
+        std::fs::write(file("mine.wasm"), pool.component).unwrap();
+        std::fs::write(file("mine.yaml"), "limits: {fuel: 10}").unwrap();
+        let example = crate::commands::plugin::question::example(Hook::PoolSize);
+        std::fs::write(file("question.yaml"), example).unwrap();
+        std::fs::write(file("other.yaml"), example.replace("min: ", "min: 1")).unwrap();
+        let value = text::parse(example).unwrap();
+        let question = paddock_core::question::form::question(Hook::PoolSize, value).unwrap();
+        let question_digest = digest_of(&question, "{}").unwrap();
+        let of_pool = Measured { hook: Hook::PoolSize, question_digest, ..measured() };
+        std::fs::write(file("before.json"), text::json(&of_pool).unwrap()).unwrap();
+        std::fs::write(file("idle.json"), text::json(&measured()).unwrap()).unwrap();
+        for (question, settings, before, part) in [
+            ("question.yaml", None, "before.json", "fuel"),
+            ("other.yaml", None, "before.json", "the same question and the same settings"),
+            ("question.yaml", Some("{\"a\": 1}"), "before.json", "the same question and the same settings"),
+            ("question.yaml", None, "idle.json", "of the hook idle, and the question of pool-size"),
+            ("question.yaml", None, "question.yaml", "a saved result"),
+        ] {
+            let call = CallArgs::with_settings(settings);
+            let args = BenchArgs {
+                component: file("mine.wasm"),
+                hook: None,
+                question: file(question),
+                call,
+                seconds: 1,
+                save: None,
+                compare: Some(file(before)),
+                threshold: 10.0,
+                output: Format::Table,
+            };
+            let error = run(&args).unwrap_err();
+            assert!(format!("{error:#}").contains(part), "{question} {settings:?} {before}: {error:#}");
+            assert_eq!(error.is::<crate::usage::BadUsage>(), part != "fuel", "{error:#}");
         }
     }
 

@@ -9,11 +9,14 @@ use paddock_plugin_host::{Host, Limits};
 
 use super::component::{self, component_of, configuration, parse_configuration, parse_settings};
 use crate::output::{print, read};
-use crate::usage::bad_usage;
+use crate::usage::{BadUsage, OrBadUsage as _, bad_usage};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The configuration of NAME.wasm is the file NAME.yaml beside it, as in the operator's plugin directory.
+
+The exit code is 1 if the operator would refuse a component, its name or what its configuration asks of it. It is 2 if
+only flags are wrong, or files that do not exist or cannot be parsed.
 
 Examples:
   paddock plugin check my-plugin.wasm
@@ -39,31 +42,34 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<()> {
         return Err(bad_usage("--config: only one component may be given with it"));
     }
     let host = component::host()?;
+    // Once for all components, since standard input can be read once.
+    let settings = args.settings.as_deref().map(parse_settings).transpose()?;
     let mut wrong = Vec::new();
     for path in &args.components {
-        match check(&host, path, args) {
+        match check(&host, path, args, settings.as_deref()) {
             Ok(said) => print(&said)?,
-            Err(error) => wrong.push(format!("{error:#}")),
+            Err(error) => wrong.push(error),
         }
     }
-    if !wrong.is_empty() {
-        bail!(wrong.join("\n"));
+    if wrong.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let said = wrong.iter().map(|error| format!("{error:#}")).collect::<Vec<_>>().join("\n");
+    if wrong.iter().all(|error| error.is::<BadUsage>()) { Err(bad_usage(said)) } else { bail!(said) }
 }
 
-fn check(host: &Host, path: &Path, args: &CheckArgs) -> anyhow::Result<String> {
+fn check(host: &Host, path: &Path, args: &CheckArgs, settings: Option<&str>) -> anyhow::Result<String> {
     let path = component_of(path)?;
-    let bytes = read(&path)?;
+    let bytes = read(&path).or_bad_usage()?;
     let mut config = match &args.config {
         Some(config) => parse_configuration(config, Limits::default())?,
         None => configuration(&path)?,
     };
     let beside = path.with_extension("yaml");
     let mut origin = args.config.as_ref().unwrap_or(&beside).display().to_string();
-    if let Some(settings) = &args.settings {
-        config.settings = parse_settings(settings)?;
-        origin = format!("--settings {settings}");
+    if let (Some(settings), Some(given)) = (settings, &args.settings) {
+        config.settings = settings.to_owned();
+        origin = format!("--settings {given}");
     }
     let name = component::name(&path);
     let checked = plugins::check(host, (&name, &bytes), config, &origin).map_err(anyhow::Error::msg);
@@ -120,12 +126,45 @@ mod tests {
     }
 
     #[test]
+    fn wrong_input_is_told_from_a_component_at_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name);
+        let pool = BUILT_INS.iter().find(|built_in| built_in.name == "pool-by-demand").unwrap();
+        std::fs::write(file("good.wasm"), pool.component).unwrap();
+        std::fs::write(file("unknown.wasm"), pool.component).unwrap();
+        std::fs::write(file("unknown.yaml"), "nonsense: 1").unwrap();
+        std::fs::write(file("broken.wasm"), "no component").unwrap();
+        let nowhere = Some("nowhere");
+        for (components, settings, usage) in [
+            (&["missing.wasm"][..], None, true),
+            (&["good.wasm", "missing.wasm"], None, true),
+            (&["unknown.wasm"], None, true),
+            (&["good.yml"], None, true),
+            (&["good.wasm"], nowhere, true),
+            (&["good.wasm"], Some("[]"), true),
+            (&["good.wasm"], Some(r#"{"nonsense": 1}"#), false),
+            (&["broken.wasm"], None, false),
+            (&["missing.wasm", "broken.wasm", "unknown.wasm"], None, false),
+        ] {
+            let paths = components.iter().map(|name| file(name)).collect();
+            let args = CheckArgs { components: paths, config: None, settings: settings.map(str::to_owned) };
+            let error = run(&args).unwrap_err();
+            assert_eq!(error.is::<BadUsage>(), usage, "{components:?} {settings:?}: {error:#}");
+        }
+        let config = Some(file("no-config.yaml"));
+        let error = run(&CheckArgs { components: vec![file("good.wasm")], config, settings: None }).unwrap_err();
+        assert!(error.is::<BadUsage>(), "{error:#}");
+    }
+
+    #[test]
     fn every_component_is_checked() {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str| dir.path().join(name);
         std::fs::write(file("one.wasm"), "no component").unwrap();
         let components = vec![file("one.wasm"), file("two.wasm")];
-        let error = run(&CheckArgs { components, config: None, settings: None }).unwrap_err().to_string();
+        let error = run(&CheckArgs { components, config: None, settings: None }).unwrap_err();
+        assert!(!error.is::<BadUsage>(), "a component is at fault");
+        let error = error.to_string();
         assert!(error.contains("one.wasm: the file is not a WebAssembly component"), "{error}");
         assert!(error.contains("reading") && error.contains("two.wasm"), "{error}");
     }
