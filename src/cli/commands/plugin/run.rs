@@ -139,3 +139,23 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usage::BadUsage;
+
+    #[test]
+    fn standard_input_is_not_read_twice() {
+        let args = RunArgs {
+            component: "nowhere.wasm".into(),
+            hook: None,
+            question: "-".into(),
+            call: CallArgs::with_settings(Some("-")),
+            output: Format::Yaml,
+            usage: false,
+        };
+        let error = run(&args).unwrap_err();
+        assert!(error.is::<BadUsage>() && error.to_string().starts_with("--settings and --question: "), "{error:#}");
+    }
+}
