@@ -7,6 +7,7 @@ mod adopt;
 mod ask;
 mod claim;
 mod pool;
+pub mod pool_size;
 mod review;
 mod sandbox;
 mod template;

@@ -4,7 +4,6 @@
 mod members;
 
 use std::cmp::Ordering;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -12,28 +11,24 @@ use paddock_api::kind::Kind;
 use paddock_api::names::{condition, label, name_hash, reason};
 use paddock_api::{PolicyState, SandboxWarmPoolStatus, UpdateStrategyType};
 
-use self::members::{FIRST_STEP, Members, REPLACE_EVERY, is_ready};
-use super::ask::{STATE_EVERY, failure_events, first_reply_or_built_in, load_state, save_state};
-use crate::admission::{Chain, PluginFailure, kept_size, pool_check};
-use crate::binding::Bindings;
+use self::members::{Members, REPLACE_EVERY, is_ready};
+use super::ask::failure_events;
+use super::pool_size::{FIRST_STEP, PoolFacts, Refilling, dip_ends, status_due};
 use crate::conditions::{NewCondition, find_condition, set_conditions, status_patch};
 use crate::deciding;
 use crate::manifest;
 use crate::model::{self, PoolSize};
 use crate::object::Object;
 use crate::plan::{Event, Op, Plan, Reason};
-use crate::question::{Answer, Hook, PluginReply, PluginRequest, PoolSizeAnswer, PoolSizeQuestion, Question};
+use crate::question::{PluginReply, PluginRequest};
 use crate::snapshot::{Member, PoolSnapshot};
-use crate::time::{saturating_add, time_left};
+use crate::time::time_left;
 
 pub(super) fn questions(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Vec<PluginRequest> {
     let live = snapshot.pool.pool().filter(|_| snapshot.pool.meta.deletion_timestamp.is_none());
     let Some(Ok(model)) = live.map(|p| &p.spec) else { return vec![] };
     let PoolSize::Between { min, max } = size_of(snapshot, model) else { return vec![] };
-    match ask(snapshot, (min, max), &Members::of(snapshot), replies).0 {
-        Chain::Request(request) => vec![*request],
-        Chain::Reply(..) | Chain::Failed(..) | Chain::NoBinding => vec![],
-    }
+    facts(snapshot, (min, max), &Members::of(snapshot)).request(&snapshot.common, replies).into_iter().collect()
 }
 
 /// The size that the spec asks for, within the limit of the operator.
@@ -96,9 +91,7 @@ pub(super) fn decide(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Plan {
     if let Ok((object, template)) = template {
         let maximum = usize::try_from(size_of(snapshot, model).max()).unwrap_or(usize::MAX);
         let fresh = members.ready.len() + members.creating.len() + members.leaving + snapshot.creating.len();
-        let room = maximum.saturating_sub(members.alive() + snapshot.creating.len());
-        let wanted = size.desired.saturating_sub(fresh).min(room).min(snapshot.common.settings.pool_batch);
-        let wanted = wanted.min(members.may_be_added(snapshot));
+        let wanted = members.to_create(size.desired, maximum, snapshot);
         // Nothing is created in a plan that deletes, because a refused delete would leave the pool above its maximum.
         let wanted = if deleted > 0 { 0 } else { wanted };
         // A Sandbox whose creation had no reply may exist or not. The creation is sent again only if the Sandbox would
@@ -189,10 +182,9 @@ fn deletions(
     ops.extend(stale.iter().take(replaced).map(|m| Op::delete_if_unchanged(&m.sandbox, Reason::TemplateChanged)));
     // Excess Sandboxes are deleted in this order: stale ones, then those that are not Ready, then Ready ones. In the
     // last two groups the youngest is deleted first.
-    let fresh = members.ready.len() + members.creating.len();
     let kept_stale = members.stale.len() - replaced;
     let maximum = usize::try_from(size_of(snapshot, model).max()).unwrap_or(usize::MAX);
-    let excess = fresh.saturating_sub(desired).max((fresh + kept_stale).saturating_sub(maximum));
+    let excess = members.counts(snapshot).excess(kept_stale, desired, maximum);
     let mut order: Vec<&&Member> = stale.iter().skip(replaced).collect();
     let mut youngest: Vec<&&Member> = members.creating.iter().collect();
     youngest.sort_by_key(|m| std::cmp::Reverse(m.sandbox.meta.created));
@@ -241,20 +233,15 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, re
         }
         PoolSize::Between { min, max } => (min, max),
     };
-    let (chain, plugin_failures) = ask(snapshot, (min, max), members, replies);
-    let mut events: Vec<Event> = failure_events(&snapshot.pool, &plugin_failures).collect();
-    let now = snapshot.common.now;
-    let default_check = saturating_add(now, snapshot.common.settings.pool_check_every);
-    let (binding, answer) = match chain {
-        Chain::Reply(binding, answer) => (binding, answer),
-        Chain::Request(_) | Chain::Failed(..) | Chain::NoBinding => {
-            let mut sized = sized_to(min, "no pool-size policy answered: the minimum".to_owned());
-            sized.next_check = Some(default_check);
-            sized.events = events;
-            return sized;
-        }
+    let sizing = facts(snapshot, (min, max), members).size(&snapshot.common, replies);
+    let mut events: Vec<Event> = failure_events(&snapshot.pool, &sizing.failures).collect();
+    let desired = sizing.desired;
+    let Some((binding, answer)) = sizing.answer else {
+        let mut sized = sized_to(desired, "no pool-size policy answered: the minimum".to_owned());
+        sized.next_check = Some(sizing.next_check);
+        sized.events = events;
+        return sized;
     };
-    let desired = kept_size(answer.desired, min, max);
     let plugin = &binding.plugin.name;
     // The message leaves out the number that the plugin wants, because the status would change with every question.
     let decided_by = format!("({})", deciding::version_clause(&deciding::decided_by(binding)));
@@ -268,8 +255,8 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, re
     sized.limited = desired != answer.desired;
     sized.message = message;
     sized.decided_by = Some(decided_by);
-    sized.state = save_state(binding, answer.state.as_deref(), before);
-    sized.next_check = Some(pool_check(answer.next_check, now, snapshot.common.settings.pool_check_every));
+    sized.state = sizing.state;
+    sized.next_check = Some(sizing.next_check);
     let last = snapshot.pool.pool().and_then(|p| p.status.desired_replicas).and_then(|n| u32::try_from(n).ok());
     if let Some(last) = last.filter(|last| *last != desired) {
         let note = format!("Size changes from {last} to {desired}: {}", sized.reason);
@@ -286,42 +273,21 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, re
     sized
 }
 
-/// Asks the pool-size plugins about a pool that has two bounds.
-fn ask<'a>(
-    snapshot: &'a PoolSnapshot,
-    (min, max): (u32, u32),
-    members: &Members<'_>,
-    replies: &[PluginReply],
-) -> (Chain<'a, PoolSizeAnswer>, Vec<PluginFailure>) {
-    let (pool, common) = (&snapshot.pool, &snapshot.common);
-    let settings = &common.settings;
-    let (seconds, buckets) = (settings.arrival_bucket_seconds, settings.arrival_buckets);
-    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let question = |bindings: &Bindings| {
-        let (hits, misses) = snapshot.demand.hits_and_misses(common.now, seconds, buckets);
-        Question::PoolSize(Box::new(PoolSizeQuestion {
-            namespace: pool.key.namespace.to_string(),
-            name: pool.key.name.to_string(),
-            labels: pool.meta.labels.to_map(),
-            min,
-            max,
-            ready: number(members.ready.len()),
-            creating: number(members.creating.len() + snapshot.creating.len()),
-            claimed: snapshot.claimed,
-            bucket_seconds: seconds,
-            arrivals: snapshot.demand.arrivals(common.now, seconds, buckets),
-            hits,
-            misses,
-            refill_ms: snapshot.demand.refill_ms(),
-            state: load_state(bindings, pool.pool().and_then(|p| p.status.policy_state.as_ref())),
-            now: common.now,
-        }))
-    };
-    let accept = |answer: &Answer| {
-        let Answer::PoolSize(answer) = answer else { return Err("the answer is not a pool-size answer".to_owned()) };
-        Ok(answer.clone())
-    };
-    first_reply_or_built_in(common, &pool.meta.labels, Hook::PoolSize, replies, question, accept)
+/// The facts about a pool that has two bounds.
+fn facts<'a>(snapshot: &'a PoolSnapshot, (min, max): (u32, u32), members: &Members<'_>) -> PoolFacts<'a> {
+    let pool = &snapshot.pool;
+    PoolFacts {
+        namespace: &pool.key.namespace,
+        name: &pool.key.name,
+        labels: &pool.meta.labels,
+        min,
+        max,
+        ready: members.ready.len(),
+        creating: members.creating.len() + snapshot.creating.len(),
+        claimed: snapshot.claimed,
+        demand: &snapshot.demand,
+        state: pool.pool().and_then(|p| p.status.policy_state.as_ref()),
+    }
 }
 
 fn write_status(
@@ -375,9 +341,12 @@ fn write_status(
     after_status.policy_state = size.map_or_else(|| before.policy_state.clone(), |s| s.state.clone());
     let Some(patch) = status_patch(&**before, &after_status) else { return };
     let now = snapshot.common.now;
-    let every = if counts_changed { snapshot.common.settings.pool_status_interval } else { STATE_EVERY };
-    let due = snapshot.common.status_written.and_then(|at| time_left(at, every, now));
-    match due.or_else(|| dip_ends(snapshot, members, plan).filter(|at| *at > now && !before.conditions.is_empty())) {
+    let settings = &snapshot.common.settings;
+    let due = status_due(counts_changed, snapshot.common.status_written, settings, now).or_else(|| {
+        let ends = dip_ends(&snapshot.demand, refilling(snapshot, members, plan), settings, now);
+        ends.filter(|at| *at > now && !before.conditions.is_empty())
+    });
+    match due {
         Some(due) => plan.requeue_at(due, Reason::StatusChanged),
         None => plan.steps.push(vec![Op::patch_status(pool, patch)]),
     }
@@ -400,31 +369,11 @@ fn progress(pool: &Object, before: &[Condition], after: &[Condition], plan: &mut
     }
 }
 
-/// The time until which a status write may wait because a dip in the counts may end by itself. If claims are rare, each
-/// is refilled within an interval, and the counts are then the same as in the status.
-///
-/// There is no such time in two cases, in which only the interval limits the writes:
-///
-/// - Claims arrive faster than that.
-/// - More Sandboxes are being created than claims have taken, because the pool is being filled.
-fn dip_ends(snapshot: &PoolSnapshot, members: &Members<'_>, plan: &Plan) -> Option<Timestamp> {
-    let (settings, now) = (&snapshot.common.settings, snapshot.common.now);
-    let interval = settings.pool_status_interval;
-    let recent = snapshot.demand.arrivals(now, settings.arrival_bucket_seconds, 2).iter().sum::<u32>();
-    if u64::from(recent) > 2 * u64::from(settings.arrival_bucket_seconds) / interval.as_secs().max(1) {
-        return None;
+/// The members that are being created, with the creations of the plan.
+fn refilling(snapshot: &PoolSnapshot, members: &Members<'_>, plan: &Plan) -> Refilling {
+    Refilling {
+        creating: members.creating.len(),
+        new: plan.ops().filter(|op| op.reason == Reason::PoolBelowDesired).count() + snapshot.creating.len(),
+        oldest: members.creating.iter().map(|m| m.sandbox.meta.created).min(),
     }
-    let new_creations = plan.ops().filter(|op| op.reason == Reason::PoolBelowDesired).count() + snapshot.creating.len();
-    if members.creating.len() + new_creations > usize::try_from(recent).unwrap_or(usize::MAX) {
-        return None;
-    }
-    // Creation times have whole seconds. Without one more second, the interval could be over at once.
-    let longer = interval + Duration::from_secs(1);
-    // The oldest Sandbox that is being created shows how long the dip has lasted.
-    let oldest = members.creating.iter().map(|m| m.sandbox.meta.created).min();
-    let creation_due = match oldest {
-        Some(created) => Some(time_left(created, longer, now)?),
-        None => None,
-    };
-    creation_due.into_iter().chain((new_creations > 0).then(|| saturating_add(now, interval))).min()
 }

@@ -6,15 +6,17 @@ use std::collections::VecDeque;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::settings::Settings;
+
 /// The recent demand for one pool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Demand {
     /// Arrivals of claims, by bucket.
-    pub(crate) arrivals: Buckets,
+    arrivals: Buckets,
     /// Claims that got a warm Sandbox, by bucket.
-    pub(crate) hits: Buckets,
+    hits: Buckets,
     /// Claims with a cold start, by bucket.
-    pub(crate) misses: Buckets,
+    misses: Buckets,
     /// The last refills: the time from creation to Ready, in milliseconds.
     refills: VecDeque<u64>,
 }
@@ -56,9 +58,21 @@ impl Demand {
         times.get(times.len() / 2).copied()
     }
 
-    /// Records the time that a refill took, in milliseconds.
-    pub(crate) fn note_refill(&mut self, took: u64) {
-        self.refills.push_back(took);
+    /// Counts a claim by its creation time.
+    pub fn note_arrival(&mut self, created: Timestamp, settings: &Settings) {
+        self.arrivals.count(created, settings);
+    }
+
+    /// Counts a claim that got its Sandbox: a warm one, or one that was created for it.
+    pub fn note_claimed(&mut self, at: Timestamp, warm: bool, settings: &Settings) {
+        let counts = if warm { &mut self.hits } else { &mut self.misses };
+        counts.count(at, settings);
+    }
+
+    /// Records a refill: a Sandbox of the pool that is Ready now for the first time.
+    pub fn note_refill(&mut self, created: Timestamp, now: Timestamp) {
+        let took = now.as_millisecond() - created.as_millisecond();
+        self.refills.push_back(u64::try_from(took).unwrap_or_default());
         while self.refills.len() > REFILLS {
             self.refills.pop_front();
         }
@@ -68,18 +82,18 @@ impl Demand {
 /// Counts by time bucket, oldest first. A bucket is numbered by its start, in units of its length since the epoch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(transparent)]
-pub(crate) struct Buckets(VecDeque<(i64, u32)>);
+struct Buckets(VecDeque<(i64, u32)>);
 
 impl Buckets {
-    /// Counts one claim in the bucket of `at`. At most `most` buckets of `seconds` seconds are kept.
-    pub(crate) fn count(&mut self, at: Timestamp, seconds: u32, most: usize) {
-        let at = bucket(at, seconds);
+    /// Counts one claim in the bucket of `at`. The settings have the length and the number of the buckets.
+    fn count(&mut self, at: Timestamp, settings: &Settings) {
+        let at = bucket(at, settings.arrival_bucket_seconds);
         // A watch delivers claims almost in the order of their creation. The first list has them in any order.
         match self.0.binary_search_by_key(&at, |(b, _)| *b) {
             Ok(i) => self.0[i].1 += 1,
             Err(i) => self.0.insert(i, (at, 1)),
         }
-        while self.0.len() > most {
+        while self.0.len() > settings.arrival_buckets {
             self.0.pop_front();
         }
     }

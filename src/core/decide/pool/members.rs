@@ -7,6 +7,7 @@ use paddock_api::kind::Kind;
 use paddock_api::names::{condition, label, reason};
 
 use crate::conditions::{find_condition, is_true};
+use crate::decide::pool_size::PoolCounts;
 use crate::manifest;
 use crate::marker::marker_of_all;
 use crate::object::Pod;
@@ -16,9 +17,6 @@ use crate::time::{saturating_add, time_left};
 /// The minimum age of an unusable Sandbox before it is replaced. Otherwise a template whose pods always fail would make
 /// the pool create and delete Sandboxes in a tight loop.
 pub(super) const REPLACE_EVERY: Duration = Duration::from_secs(10);
-/// The number of creations in the first step of a refill. Each following step is twice as large. If the API server
-/// refuses the Sandboxes of a template, a refill costs this many attempts.
-pub(super) const FIRST_STEP: usize = 8;
 
 /// The members of the pool, classified. Terminating members are in no class.
 #[derive(Default)]
@@ -81,18 +79,25 @@ impl<'a> Members<'a> {
         [&self.ready, &self.creating].into_iter().flatten().copied()
     }
 
-    /// The number of Sandboxes that the pool may add while the pods of its members are being created.
-    ///
-    /// Like a ReplicaSet, a pool starts slowly: it has at most eight more members without a pod than members with one.
-    /// It adds none while a member without a pod reports a problem. A quota on pods does not count Sandboxes, and stops
-    /// the pool all the same.
-    pub(super) fn may_be_added(&self, snapshot: &PoolSnapshot) -> usize {
+    /// The counts that the refill depends on.
+    pub(super) fn counts(&self, snapshot: &PoolSnapshot) -> PoolCounts {
+        PoolCounts {
+            ready: self.ready.len(),
+            creating: self.creating.len(),
+            leaving: self.leaving,
+            sent: snapshot.creating.len(),
+            with_pod: self.fresh().filter(|member| member.pod.is_some()).count(),
+            alive: self.alive(),
+        }
+    }
+
+    /// The number of Sandboxes to create now. The pool adds none while a member without a pod reports a problem. A quota
+    /// on pods does not count Sandboxes, and stops the pool all the same.
+    pub(super) fn to_create(&self, desired: usize, maximum: usize, snapshot: &PoolSnapshot) -> usize {
         if self.without_pod_because(snapshot).is_some() {
             return 0;
         }
-        let with_pod = self.fresh().filter(|member| member.pod.is_some()).count();
-        let without_pod = self.fresh().count() - with_pod + snapshot.creating.len();
-        (FIRST_STEP + with_pod).saturating_sub(without_pod)
+        self.counts(snapshot).to_create(desired, maximum, &snapshot.common.settings)
     }
 
     /// The reason why a member has no pod, if there is a reason: the API server refused the pod, or the Sandbox reports
