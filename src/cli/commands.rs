@@ -8,5 +8,6 @@ pub(crate) mod manifests;
 pub(crate) mod operator;
 pub(crate) mod plugin;
 pub(crate) mod process;
+pub(crate) mod simulate;
 pub(crate) mod token;
 pub(crate) mod version;

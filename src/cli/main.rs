@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{completions, crds, gateway, man, manifests, operator, plugin, token, version};
+use crate::commands::{completions, crds, gateway, man, manifests, operator, plugin, simulate, token, version};
 use crate::usage::BadUsage;
 
 /// With musl's allocator, which the image would have otherwise, the same claims take a third more processor time:
@@ -46,6 +46,9 @@ enum Command {
     Completions(completions::CompletionsArgs),
     /// Prints the manual page, or writes the pages of all subcommands.
     Man(man::ManArgs),
+    /// Replays claims through pool-sizing plugins in virtual time, and compares hit rates and idle hours.
+    #[command(after_help = simulate::EXAMPLES)]
+    Simulate(Box<simulate::SimulateArgs>),
     /// Prints the version.
     Version,
 }
@@ -87,6 +90,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Plugin(command) => plugin::run(command),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man(args) => man::run(&args, Cli::command()),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Version => version::run(),
     }
 }

@@ -11,6 +11,7 @@ mod defects;
 mod nodes;
 pub(crate) mod operator;
 mod oracle;
+mod pool_model;
 mod run;
 mod scripted;
 mod users;
@@ -57,6 +58,7 @@ const KINDS: [(&str, Faults); 6] = [
 
 pub(crate) fn tests() -> Vec<Test> {
     let mut tests = defects::tests();
+    tests.extend(pool_model::tests());
     for (kind, faults) in KINDS {
         for part in 0..PARTS {
             tests.push(test(format!("sim::{kind}::part_{part}"), move || many(kind, faults, part)));

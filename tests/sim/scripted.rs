@@ -22,6 +22,9 @@ pub(crate) struct ScriptedCluster {
     held: BTreeSet<Kind>,
     /// Whether the scheduler and the kubelets work.
     pub(crate) nodes_work: bool,
+    /// Whether pools are reconciled after everything else. The operator's queue delays them until claims have their
+    /// Sandboxes.
+    pub(crate) pools_wait: bool,
     /// The requests that were sent, and their replies.
     pub(crate) sent: Vec<(Op, ApiReply)>,
 }
@@ -57,7 +60,8 @@ impl ScriptedCluster {
         let mut api = Api::new(now);
         nodes::put_node(&mut api, "n1");
         let operator = Operator::new(Settings::default(), PluginClient::default(), now);
-        let mut cluster = Self { api, operator, held: BTreeSet::new(), nodes_work: true, sent: vec![] };
+        let mut cluster =
+            Self { api, operator, held: BTreeSet::new(), nodes_work: true, pools_wait: false, sent: vec![] };
         cluster.apply(
             "{ apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: { name: gvisor }, handler: runsc }
 ---
@@ -178,7 +182,11 @@ impl ScriptedCluster {
 
     /// The operator reconciles all keys in its queue.
     pub(crate) fn act(&mut self, link: Link) {
-        for key in self.operator.startable() {
+        let mut keys = self.operator.startable();
+        if self.pools_wait && keys.iter().any(|key| key.kind != Kind::Pool) {
+            keys.retain(|key| key.kind != Kind::Pool);
+        }
+        for key in keys {
             self.operator.start(&key, self.api.now);
         }
         self.run_to_end(link);

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use paddock_api::PolicyState;
 
 use super::ask::{STATE_EVERY, first_reply_or_built_in, load_state, save_state};
-use crate::admission::{Chain, PluginFailure};
+use crate::admission::{Chain, PluginFailure, kept_size, pool_check};
 use crate::binding::{Binding, Bindings};
 use crate::object::TextMap;
 use crate::question::{Answer, Hook, PluginReply, PluginRequest, PoolSizeAnswer, PoolSizeQuestion, Question};
@@ -82,8 +82,8 @@ impl PoolFacts<'_> {
         let default_check = saturating_add(common.now, common.settings.pool_check_every);
         match chain {
             Chain::Reply(binding, answer) => Sizing {
-                desired: answer.desired.clamp(self.min, self.max),
-                next_check: answer.next_check.filter(|at| *at > common.now).unwrap_or(default_check),
+                desired: kept_size(answer.desired, self.min, self.max),
+                next_check: pool_check(answer.next_check, common.now, common.settings.pool_check_every),
                 state: save_state(binding, answer.state.as_deref(), self.state),
                 answer: Some((binding, answer)),
                 failures,

@@ -24,6 +24,8 @@ pub(crate) struct PluginClient {
     /// Whether plugins store the number of their questions as their state.
     counting: bool,
     asked: u64,
+    /// The questions about pools.
+    pool_questions: Vec<PoolSizeQuestion>,
 }
 
 impl PluginClient {
@@ -45,6 +47,11 @@ impl PluginClient {
     /// Makes plugins return a new state with every answer.
     pub(crate) fn count(&mut self) {
         self.counting = true;
+    }
+
+    /// Returns the questions about pools since the last call.
+    pub(crate) fn take_pool_questions(&mut self) -> Vec<PoolSizeQuestion> {
+        std::mem::take(&mut self.pool_questions)
     }
 
     pub(crate) fn heal(&mut self) {
@@ -102,6 +109,9 @@ impl PluginClient {
 
     fn answer(&mut self, ask: &PluginRequest, now: Timestamp) -> Result<Answer, Failure> {
         self.asked += 1;
+        if let Question::PoolSize(question) = &ask.question {
+            self.pool_questions.push((**question).clone());
+        }
         let hook = ask.question.hook().as_str();
         if let Some((_, result)) = self.scripted.iter().find(|(name, _)| *name == ask.binding || name == hook) {
             return result.clone();
@@ -147,7 +157,7 @@ fn idle(question: &IdleQuestion, now: Timestamp) -> IdleAnswer {
 }
 
 /// Wants the minimum plus the number of claims in the last minute. The core limits the number to the maximum.
-fn pool_size(question: &PoolSizeQuestion, now: Timestamp) -> PoolSizeAnswer {
+pub(crate) fn pool_size(question: &PoolSizeQuestion, now: Timestamp) -> PoolSizeAnswer {
     let lately: u32 = question.arrivals.iter().rev().take(6).sum();
     let next = SignedDuration::from_secs(i64::from(question.bucket_seconds));
     PoolSizeAnswer {

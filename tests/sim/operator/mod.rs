@@ -14,7 +14,7 @@ use paddock_api::kind::{Key, Kind};
 use paddock_core::admission::{self, Context, Review, ReviewVerdict};
 use paddock_core::decide::{decide, questions};
 use paddock_core::plan::{Action, Op, Outcome, Plan, Reason};
-use paddock_core::question::PluginReply;
+use paddock_core::question::{PluginReply, PoolSizeQuestion};
 use paddock_core::settings::Settings;
 use paddock_core::snapshot::Snapshot;
 use paddock_core::world::World;
@@ -48,6 +48,9 @@ pub(crate) struct Operator {
     /// Requests that were sent and whose replies have not been processed.
     pub(crate) flights: Vec<Flight>,
     next_resync: Timestamp,
+    /// Whether a reconcile replaces the timer of its key, as in the operator's queue. Otherwise an older timer stays,
+    /// which lets more orders of events happen.
+    one_timer: bool,
     /// The number of reconciles, for tests that count them.
     pub(crate) reconciles: u64,
 }
@@ -89,6 +92,7 @@ impl Operator {
             failures: BTreeMap::new(),
             flights: Vec::new(),
             next_resync: now + RESYNC,
+            one_timer: false,
             reconciles: 0,
         }
     }
@@ -177,6 +181,9 @@ impl Operator {
     /// Makes a snapshot, asks the plugins, and makes a plan. Nothing is sent yet.
     pub(crate) fn start(&mut self, key: &Key, now: Timestamp) {
         self.ready.remove(key);
+        if self.one_timer {
+            self.timers.remove(key);
+        }
         self.reconciles += 1;
         let task = self.planned(key, now, 0);
         self.running.insert(key.clone(), task);
@@ -226,6 +233,16 @@ impl Operator {
             self.world.release(&review.namespace, &sandbox);
         }
         Some(verdict)
+    }
+
+    /// Lets each reconcile replace the timer of its key.
+    pub(crate) fn keep_one_timer(&mut self) {
+        self.one_timer = true;
+    }
+
+    /// Returns the questions about pools since the last call.
+    pub(crate) fn take_pool_questions(&mut self) -> Vec<PoolSizeQuestion> {
+        self.plugins.take_pool_questions()
     }
 
     /// The reconciles whose next step can start.

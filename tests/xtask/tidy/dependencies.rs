@@ -10,7 +10,7 @@ use crate::project::Project;
 use crate::tree::Tree;
 
 /// The crates of ours that each crate in `src/` may use. A crate that is not in the table may use none.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     ("paddock-api", &[]),
     ("paddock-init", &[]),
     ("paddock-core", &["paddock-api"]),
@@ -18,9 +18,18 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("paddock-kube", &["paddock-api"]),
     ("paddock-operator", &["paddock-api", "paddock-core", "paddock-plugin-host", "paddock-kube"]),
     ("paddock-gateway", &["paddock-api", "paddock-kube"]),
+    ("paddock-simulate", &["paddock-api", "paddock-core", "paddock-plugin-host"]),
     (
         "paddock",
-        &["paddock-api", "paddock-core", "paddock-plugin-host", "paddock-kube", "paddock-operator", "paddock-gateway"],
+        &[
+            "paddock-api",
+            "paddock-core",
+            "paddock-plugin-host",
+            "paddock-kube",
+            "paddock-operator",
+            "paddock-gateway",
+            "paddock-simulate",
+        ],
     ),
 ];
 

@@ -1,0 +1,80 @@
+//! `paddock simulate`: what pool-sizing plugins would have done for a day of claims, and what that would have cost.
+
+mod contenders;
+mod flags;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use paddock_core::settings::Settings;
+use paddock_operator::limits::POOL_DEBOUNCE;
+use paddock_simulate::{
+    Conditions, ReadOptions, Refill, Report, Shape, Trace, fixed_curve, generate, html, read, table,
+};
+
+use crate::output::print;
+use flags::OutputFormat;
+pub(crate) use flags::{EXAMPLES, SimulateArgs};
+
+/// Simulates the claims with every contender, and prints the report.
+pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<()> {
+    let (report, page) = report(args)?;
+    if let (Some(path), Some(page)) = (&args.html, page) {
+        std::fs::write(path, page).with_context(|| format!("--html {}", path.display()))?;
+    }
+    match args.output {
+        OutputFormat::Table => print(&table(&report)),
+        OutputFormat::Json => {
+            let mut text = serde_json::to_string_pretty(&report).context("writing the report as JSON")?;
+            text.push('\n');
+            print(&text)
+        }
+    }
+}
+
+/// The report, and the page of HTML if it is asked for.
+fn report(args: &SimulateArgs) -> anyhow::Result<(Report, Option<String>)> {
+    let (min, max) = (args.min_ready, args.max_ready);
+    ensure!(min <= max, "--min-ready {min} must be at most --max-ready, which is {max}");
+    let settings = Settings::default();
+    let most = settings.max_pool_size;
+    ensure!(max <= most, "--max-ready {max} must be at most {most}, the default of --max-pool-size of the operator");
+    let trace = claims(args)?;
+    let shape_refill = args.shape.unwrap_or(Shape::Poisson).refill_seconds();
+    let conditions = Conditions {
+        min,
+        max,
+        refill: args.refill.unwrap_or(Refill::Fixed { seconds: shape_refill }),
+        hold: args.hold,
+        gather: POOL_DEBOUNCE,
+        seed: args.seed,
+        cost_per_hour: args.cost_per_hour,
+        settings,
+    };
+    let outcomes = contenders::outcomes(args, &trace, &conditions)?;
+    let report = Report::new(&trace, &conditions, outcomes);
+    let page = args.html.is_some().then(|| html(&report, &fixed_curve(&trace, &conditions)));
+    Ok((report, page))
+}
+
+/// The claims of the shape, or of the file.
+fn claims(args: &SimulateArgs) -> anyhow::Result<Trace> {
+    if let Some(shape) = args.shape {
+        let days = args.days.unwrap_or(shape.days());
+        return generate(shape, args.rate, days, args.seed).with_context(|| format!("--shape {}", shape.name()));
+    }
+    let Some(path) = &args.trace else { anyhow::bail!("--shape or --trace is needed: which claims are replayed?") };
+    let options = ReadOptions { only: args.only.clone(), scale: args.scale, days: args.days, seed: args.seed };
+    let file: Box<dyn BufRead> = if path == Path::new("-") {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(BufReader::new(File::open(path).with_context(|| format!("--trace {}", path.display()))?))
+    };
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    read(&name, file, &options).with_context(|| format!("--trace {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;
