@@ -18,6 +18,7 @@ mod hpa;
 mod model;
 mod outcome;
 mod plugin;
+mod random;
 mod read;
 mod report;
 mod search;

@@ -14,7 +14,8 @@ use paddock_core::snapshot::Demand;
 
 use crate::conditions::Conditions;
 use crate::outcome::{Outcome, Tally};
-use crate::sizer::{Contender, Sizer, View};
+use crate::random::{Purpose, stream};
+use crate::sizer::{Contender, Sizer, StatusWrite, View};
 use crate::trace::Trace;
 
 /// Simulates the claims of a trace with one contender. At the beginning, the pool has its smallest size, and all of its
@@ -24,8 +25,9 @@ pub fn simulate(trace: &Trace, conditions: &Conditions, contender: &Contender<'_
     let mut model = Model::new(trace, conditions, contender);
     model.run();
     let (questions, failures) = model.sizer.asked();
+    let stopped = model.sizer.exhausted();
     let outcome = model.tally.outcome(conditions, contender);
-    Outcome { questions, failures, ..outcome }
+    Outcome { questions, failures, stopped, ..outcome }
 }
 
 struct Model<'a> {
@@ -62,11 +64,9 @@ enum Event {
 
 impl<'a> Model<'a> {
     fn new(trace: &'a Trace, conditions: &'a Conditions, contender: &Contender<'a>) -> Self {
-        let sizer = Sizer::new(contender, conditions, trace.start);
+        let sizer = Sizer::new(contender, conditions, trace);
         let initial = u64::from(sizer.initial());
         let start = trace.start.as_millisecond();
-        let mut refills = Rng::with_seed(conditions.seed);
-        let cold_starts = refills.fork();
         Self {
             trace,
             conditions,
@@ -79,15 +79,15 @@ impl<'a> Model<'a> {
             claimed: VecDeque::new(),
             demand: Demand::default(),
             reconcile: Some(0),
-            refills,
-            cold_starts,
+            refills: stream(conditions.seed, Purpose::Refills),
+            cold_starts: stream(conditions.seed, Purpose::ColdStarts),
             tally: Tally::new(trace, sizer.initial()),
             sizer,
         }
     }
 
     fn run(&mut self) {
-        while let Some((at, event)) = self.next() {
+        while let Some((at, event)) = self.next().filter(|_| !self.sizer.exhausted()) {
             self.advance(at);
             match event {
                 Event::BecomesReady(member) => self.becomes_ready(member),
@@ -196,7 +196,12 @@ impl<'a> Model<'a> {
         // The members have numbers in the order of their creation.
         let oldest = self.creating.values().next().and_then(|at| Timestamp::from_millisecond(*at).ok());
         let refilling = Refilling { creating: view.creating, new: created, oldest };
-        let status_due = self.sizer.write_status(&view, refilling);
+        let status_due = match self.sizer.write_status(&view, refilling) {
+            StatusWrite::None => None,
+            StatusWrite::Due(at) => Some(at),
+            // The watch delivers the write, which is a change of the pool itself, and the pool is reconciled at once.
+            StatusWrite::Written => Some(self.at),
+        };
         self.tally.sized(decided.desired);
         // A time that has passed is a time of the next millisecond.
         self.reconcile = [decided.next, status_due].into_iter().flatten().min().map(|at| at.max(self.at + 1));

@@ -46,6 +46,9 @@ pub struct Outcome {
     pub questions: u64,
     /// The calls of plugins that failed. The size was that of the built-in plugin, or the minimum.
     pub failures: Option<Failures>,
+    /// Whether the simulation stopped early, because the plugin wanted to be asked too often.
+    #[serde(skip)]
+    pub stopped: bool,
     /// The course over time.
     pub series: Series,
 }
@@ -203,6 +206,7 @@ impl Tally {
             largest_size: self.largest,
             questions: 0,
             failures: None,
+            stopped: false,
             series: Series {
                 hits: of(|interval| interval.hits),
                 misses: of(|interval| interval.misses),

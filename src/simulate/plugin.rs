@@ -14,7 +14,14 @@ use paddock_plugin_host::{Host, Limits, LoadError, SettingsError, Source};
 
 use crate::conditions::Conditions;
 use crate::outcome::Failures;
-use crate::sizer::{Decided, View};
+use crate::sizer::{Decided, StatusWrite, View};
+
+/// The questions in each second of a trace after which a simulation stops. Changes of a pool cause at most 20 reconciles
+/// in a second, and its status one more. A plugin that wants to be asked each millisecond would be asked 86 million times
+/// in a day.
+const QUESTIONS_PER_SECOND: u64 = 40;
+/// The questions in addition to these.
+const LEAST_QUESTIONS: u64 = 10_000;
 
 /// The function that asks a plugin at a time of the simulation.
 pub type Ask<'a> = dyn Fn(&PluginRequest, Timestamp) -> Result<Answer, Failure> + Sync + 'a;
@@ -127,13 +134,18 @@ pub(crate) struct PluginSizer<'a> {
     /// The last decision, which the next status write stores.
     decided: (u32, Option<PolicyState>),
     questions: u64,
+    most_questions: u64,
     failures: BTreeMap<String, u64>,
     first_failure: Option<String>,
     replies: Vec<PluginReply>,
 }
 
 impl<'a> PluginSizer<'a> {
-    pub(crate) fn new(contender: &'a PluginContender<'a>, conditions: &Conditions, start: Timestamp) -> Self {
+    pub(crate) fn new(
+        contender: &'a PluginContender<'a>,
+        conditions: &Conditions,
+        (start, length): (Timestamp, u64),
+    ) -> Self {
         let most = conditions.settings.max_pool_size;
         let common = Common {
             settings: Arc::new(conditions.settings.clone()),
@@ -157,6 +169,7 @@ impl<'a> PluginSizer<'a> {
             status: None,
             decided: (0, None),
             questions: 0,
+            most_questions: LEAST_QUESTIONS + QUESTIONS_PER_SECOND * (length / 1000),
             failures: BTreeMap::new(),
             first_failure: None,
             replies: Vec::new(),
@@ -169,6 +182,10 @@ impl<'a> PluginSizer<'a> {
 
     pub(crate) fn max(&self) -> u32 {
         self.max
+    }
+
+    pub(crate) fn exhausted(&self) -> bool {
+        self.questions >= self.most_questions
     }
 
     pub(crate) fn asked(&self) -> (u64, Option<Failures>) {
@@ -208,22 +225,24 @@ impl<'a> PluginSizer<'a> {
         decided
     }
 
-    pub(crate) fn write_status(&mut self, view: &View<'_>, refilling: Refilling) -> Option<u64> {
+    pub(crate) fn write_status(&mut self, view: &View<'_>, refilling: Refilling) -> StatusWrite {
         let (desired, state) = &self.decided;
         let counts = Counts { members: view.ready + view.creating, ready: view.ready, desired: *desired };
         let after = Status { counts, state: state.clone() };
         let settings = &self.common.settings;
         let due = match &self.status {
-            Some((before, _)) if *before == after => return None,
+            Some((before, _)) if *before == after => return StatusWrite::None,
             Some((before, written)) => status_due(before.counts != counts, Some(*written), settings, view.now)
                 .or_else(|| dip_ends(view.demand, refilling, settings, view.now).filter(|at| *at > view.now)),
             None => None,
         };
         match due {
-            Some(due) => u64::try_from(due.as_millisecond() - self.start.as_millisecond()).ok(),
+            Some(due) => {
+                StatusWrite::Due(u64::try_from(due.as_millisecond() - self.start.as_millisecond()).unwrap_or_default())
+            }
             None => {
                 self.status = Some((after, view.now));
-                None
+                StatusWrite::Written
             }
         }
     }

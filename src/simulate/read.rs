@@ -17,7 +17,11 @@ use fastrand::Rng;
 
 use self::counts::{azure_2019, huawei};
 use self::times::{arrivals, azure_2021};
+use crate::random::{Purpose, stream};
 use crate::trace::{MAX_CLAIMS, TooManyClaims, Trace};
+
+/// The longest trace, in seconds: ten years.
+const LONGEST: f64 = 315_360_000.0;
 
 /// What to take from a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +78,10 @@ pub enum ReadError {
 /// # Errors
 /// The line and the column that are wrong, and what would be right.
 pub fn read(name: &str, input: impl BufRead, options: &ReadOptions) -> Result<Trace, ReadError> {
+    read_at_most(MAX_CLAIMS, name, input, options)
+}
+
+fn read_at_most(most: usize, name: &str, input: impl BufRead, options: &ReadOptions) -> Result<Trace, ReadError> {
     let mut lines = Lines { input, number: 0, text: String::new() };
     let Some(first) = lines.next()?.map(Row::owned) else {
         return Err(ReadError::Empty(
@@ -82,7 +90,7 @@ pub fn read(name: &str, input: impl BufRead, options: &ReadOptions) -> Result<Tr
     };
     let head: Vec<String> = first.cells.iter().map(|cell| cell.to_ascii_lowercase()).collect();
     let head: Vec<&str> = head.iter().map(String::as_str).collect();
-    let claims = Claims { times: Vec::new(), options, random: Rng::with_seed(options.seed) };
+    let claims = Claims { times: Vec::new(), most, options, random: stream(options.seed, Purpose::File) };
     match head.as_slice() {
         ["hashowner", "hashapp", "hashfunction", "trigger", ..] => azure_2019(name, &mut lines, &first, claims),
         ["app", "func", "end_timestamp", "duration"] => azure_2021(name, &mut lines, claims),
@@ -172,6 +180,8 @@ impl<C: AsRef<str>> Row<C> {
 struct Claims<'a> {
     /// The times in milliseconds since the beginning.
     times: Vec<u64>,
+    /// The largest number of claims.
+    most: usize,
     options: &'a ReadOptions,
     random: Rng,
 }
@@ -182,12 +192,18 @@ impl Claims<'_> {
         self.options.only.is_empty() || self.options.only.iter().any(|only| names.contains(&only.as_str()))
     }
 
-    /// Adds a claim, unless it is left out by the scale.
+    /// Whether the scale keeps a claim.
+    fn keeps(&mut self) -> bool {
+        self.options.scale >= 1.0 || self.random.f64() < self.options.scale
+    }
+
+    /// Adds a claim, unless the scale or the number of days leaves it out.
     fn add(&mut self, at: u64) -> Result<(), TooManyClaims> {
-        if self.options.scale < 1.0 && self.random.f64() >= self.options.scale {
-            return Ok(());
-        }
-        if self.times.len() >= MAX_CLAIMS {
+        if at < self.limit() && self.keeps() { self.push(at) } else { Ok(()) }
+    }
+
+    fn push(&mut self, at: u64) -> Result<(), TooManyClaims> {
+        if self.times.len() >= self.most {
             return Err(TooManyClaims);
         }
         self.times.push(at);
@@ -196,11 +212,26 @@ impl Claims<'_> {
 
     /// Adds claims at random times of an interval that begins at `from`, in milliseconds.
     fn spread(&mut self, count: u64, from: u64, length: u64) -> Result<(), TooManyClaims> {
-        for _ in 0..count {
-            let at = from + self.random.u64(..length);
-            self.add(at)?;
+        if from >= self.limit() {
+            return Ok(());
         }
-        Ok(())
+        // The number of claims that are left out before the next one has a geometric distribution, so that a cell with
+        // billions of requests takes no more time than the claims that are kept.
+        let mut left = count;
+        loop {
+            let Some(rest) = left.checked_sub(self.left_out().saturating_add(1)) else { return Ok(()) };
+            left = rest;
+            let at = from + self.random.u64(..length);
+            self.push(at)?;
+        }
+    }
+
+    /// The number of claims that the scale leaves out before the next one that it keeps.
+    fn left_out(&mut self) -> u64 {
+        if self.options.scale >= 1.0 {
+            return 0;
+        }
+        ((1.0 - self.random.f64()).ln() / (-self.options.scale).ln_1p()) as u64
     }
 
     /// The end of the days that are read, in milliseconds.

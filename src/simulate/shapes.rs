@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use crate::random::{Purpose, stream};
 use crate::trace::{MAX_CLAIMS, TooManyClaims, Trace, monday};
 
 /// A shape of demand.
@@ -70,10 +71,10 @@ impl Shape {
 /// # Errors
 /// If there would be more claims than [`MAX_CLAIMS`].
 pub fn generate(shape: Shape, per_minute: f64, days: u32, seed: u64) -> Result<Trace, TooManyClaims> {
-    let random = &mut Rng::with_seed(seed);
+    let random = &mut stream(seed, Purpose::Claims);
     let seconds = f64::from(days) * DAY;
     let rate = per_minute / 60.0;
-    if rate * seconds > MAX_CLAIMS as f64 {
+    if shape != Shape::SlowPool && rate * seconds > MAX_CLAIMS as f64 {
         return Err(TooManyClaims);
     }
     let arrivals = match shape {
@@ -83,9 +84,13 @@ pub fn generate(shape: Shape, per_minute: f64, days: u32, seed: u64) -> Result<T
         Shape::Bursts => bursts(random, seconds, rate),
         Shape::FlashCrowd => flash_crowd(random, days, seconds, rate),
         Shape::RlBurst => {
-            let claims = (rate * HOUR / 2.0).round() as usize;
-            let moments = (0..days * 48).map(|half| (f64::from(half) + 0.5) * HOUR / 2.0);
-            moments.flat_map(|at| std::iter::repeat_n(at, claims)).collect()
+            // The rest of a claim is carried to the next burst.
+            let until = |half: u32| (f64::from(half) * rate * HOUR / 2.0).round() as usize;
+            let burst = |half: u32| {
+                let at = (f64::from(half) + 0.5) * HOUR / 2.0;
+                std::iter::repeat_n(at, until(half + 1) - until(half))
+            };
+            (0..days * 48).flat_map(burst).collect()
         }
         Shape::SlowPool => (1..).map(|n| 40.0 * f64::from(n)).take_while(|at| *at < seconds).collect(),
     };

@@ -8,6 +8,7 @@ use crate::conditions::Conditions;
 use crate::hpa::Hpa;
 use crate::outcome::Failures;
 use crate::plugin::{PluginContender, PluginSizer};
+use crate::trace::Trace;
 
 /// A contender: one way to decide the size.
 #[derive(Clone, Copy)]
@@ -67,6 +68,16 @@ pub(crate) struct Decided {
     pub(crate) next: Option<u64>,
 }
 
+/// What becomes of the status of the pool at the end of a reconcile.
+pub(crate) enum StatusWrite {
+    /// It has no difference.
+    None,
+    /// It may be written at this time, in milliseconds since the beginning of the trace.
+    Due(u64),
+    /// It was written.
+    Written,
+}
+
 /// A contender with what it remembers.
 pub(crate) enum Sizer<'a> {
     Plugin(Box<PluginSizer<'a>>),
@@ -75,9 +86,11 @@ pub(crate) enum Sizer<'a> {
 }
 
 impl<'a> Sizer<'a> {
-    pub(crate) fn new(contender: &Contender<'a>, conditions: &Conditions, start: Timestamp) -> Self {
+    pub(crate) fn new(contender: &Contender<'a>, conditions: &Conditions, trace: &Trace) -> Self {
         match *contender {
-            Contender::Plugin(plugin) => Sizer::Plugin(Box::new(PluginSizer::new(plugin, conditions, start))),
+            Contender::Plugin(plugin) => {
+                Sizer::Plugin(Box::new(PluginSizer::new(plugin, conditions, (trace.start, trace.length))))
+            }
             Contender::Fixed(size) => Sizer::Fixed(size.min(conditions.settings.max_pool_size)),
             Contender::Hpa(target) => Sizer::Hpa(Hpa::new(target, conditions)),
         }
@@ -109,12 +122,20 @@ impl<'a> Sizer<'a> {
         }
     }
 
-    /// Ends a reconcile: the status of the pool is written, or the time is returned at which it may be written.
-    pub(crate) fn write_status(&mut self, view: &View<'_>, refilling: Refilling) -> Option<u64> {
+    /// Ends a reconcile with the status of the pool.
+    pub(crate) fn write_status(&mut self, view: &View<'_>, refilling: Refilling) -> StatusWrite {
         match self {
             Sizer::Plugin(plugin) => plugin.write_status(view, refilling),
             // Nothing that decides these sizes is in the status.
-            Sizer::Fixed(_) | Sizer::Hpa(_) => None,
+            Sizer::Fixed(_) | Sizer::Hpa(_) => StatusWrite::None,
+        }
+    }
+
+    /// Whether the plugin wants to be asked so often that the simulation would not end.
+    pub(crate) fn exhausted(&self) -> bool {
+        match self {
+            Sizer::Plugin(plugin) => plugin.exhausted(),
+            Sizer::Fixed(_) | Sizer::Hpa(_) => false,
         }
     }
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use paddock_api::kind::Kind;
-use paddock_core::question::{Answer, PluginRequest, PoolSizeQuestion, Question};
+use paddock_core::question::{Answer, PluginRequest, PoolSizeAnswer, PoolSizeQuestion, Question};
 use paddock_core::settings::Settings;
 use paddock_simulate::{Conditions, Contender, PluginContender, Refill, Trace, simulate};
 
-use super::answers::{PluginClient, pool_size};
+use super::answers::{PluginClient, pool_size, stamp};
 use super::scripted::ScriptedCluster;
 use crate::framework::{Outcome, Test, test};
 
@@ -40,9 +40,13 @@ fn same_questions() -> Outcome {
     for second in &compared {
         assert_eq!(model[*second], cluster[*second], "at {second} s");
     }
-    // A reconcile may follow a write of the status in another second, which moves the next check.
-    let alone: Vec<&i64> = model.keys().filter(|second| !cluster.contains_key(*second)).collect();
-    assert!(alone.len() * 10 < model.len(), "only the model asks at {alone:?}");
+    // A write of the status takes a millisecond in the model, which may move the next check into another second.
+    for (one, other, name) in [(&model, &cluster, "model"), (&cluster, &model, "cluster")] {
+        let alone: Vec<&i64> = one.keys().filter(|second| !other.contains_key(*second)).collect();
+        assert!(alone.len() * 10 < one.len(), "only the {name} asks at {alone:?}, of {}", one.len());
+    }
+    let states: BTreeSet<&[u8]> = model.values().map(|question| question.state.as_slice()).collect();
+    assert!(states.len() > 20, "{} states", states.len());
     let sizes: BTreeSet<u32> = model.values().map(|q| q.ready + q.creating).collect();
     assert!(compared.len() > 150 && sizes.len() > 8, "{} questions, pools of {sizes:?}", compared.len());
     let last = model.values().next_back().ok_or("no question")?;
@@ -54,8 +58,10 @@ fn same_questions() -> Outcome {
 type Asked = BTreeMap<i64, PoolSizeQuestion>;
 
 fn record(asked: &mut Asked, start: Timestamp, question: &PoolSizeQuestion) {
-    let question = PoolSizeQuestion { namespace: String::new(), name: String::new(), ..question.clone() };
-    asked.insert(question.now.duration_since(start).as_secs(), question);
+    let second = question.now.duration_since(start).as_secs();
+    let now = start + SignedDuration::from_secs(second);
+    let question = PoolSizeQuestion { namespace: String::new(), name: String::new(), now, ..question.clone() };
+    asked.insert(second, question);
 }
 
 fn asked_in_the_model() -> Asked {
@@ -76,7 +82,7 @@ fn asked_in_the_model() -> Asked {
     let ask = |request: &PluginRequest, now: Timestamp| {
         let Question::PoolSize(question) = &request.question else { panic!("another hook") };
         record(&mut asked.lock().unwrap_or_else(PoisonError::into_inner), start, question);
-        Ok(Answer::PoolSize(pool_size(question, now)))
+        Ok(Answer::PoolSize(PoolSizeAnswer { state: Some(stamp(now)), ..pool_size(question, now) }))
     };
     let contender = PluginContender::new("stand-in", PluginClient::default().bindings(), &ask);
     let outcome = simulate(&trace, &conditions, &Contender::Plugin(&contender));
@@ -85,17 +91,19 @@ fn asked_in_the_model() -> Asked {
 }
 
 fn asked_in_the_cluster() -> Asked {
-    let mut cluster = ScriptedCluster::new(&format!(
-        "{{ apiVersion: extensions.agents.x-k8s.io/v1beta1, kind: SandboxTemplate, metadata: {{ name: t }}, spec: {{ networkPolicyManagement: Unmanaged, podTemplate: {{ spec: {{ containers: [{{ name: agent, image: 'agent:1' }}] }} }} }} }}
----
-{{ apiVersion: extensions.agents.x-k8s.io/v1beta1, kind: SandboxWarmPool, metadata: {{ name: p }}, spec: {{ sandboxTemplateRef: {{ name: t }}, minReady: {MIN}, maxReady: {MAX} }} }}"
-    ));
+    let mut cluster = ScriptedCluster::new(
+        "{ apiVersion: extensions.agents.x-k8s.io/v1beta1, kind: SandboxTemplate, metadata: { name: t }, spec: { networkPolicyManagement: Unmanaged, podTemplate: { spec: { containers: [{ name: agent, image: 'agent:1' }] } } } }",
+    );
     let start = cluster.api.now;
     cluster.nodes_work = false;
     cluster.pools_wait = true;
+    cluster.operator.let_plugins_stamp();
     cluster.operator.keep_one_timer();
     // The resync would ask at times at which the model does not.
     cluster.operator.without_resync_until(start + SignedDuration::from_secs(SECONDS));
+    cluster.apply(&format!(
+        "{{ apiVersion: extensions.agents.x-k8s.io/v1beta1, kind: SandboxWarmPool, metadata: {{ name: p }}, spec: {{ sandboxTemplateRef: {{ name: t }}, minReady: {MIN}, maxReady: {MAX} }} }}"
+    ));
     let mut asked = Asked::new();
     let claims = claims();
     for second in 0..SECONDS {

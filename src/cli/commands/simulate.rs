@@ -18,6 +18,9 @@ use crate::output::print;
 use flags::OutputFormat;
 pub(crate) use flags::{EXAMPLES, SimulateArgs};
 
+/// The claims in a minute of a generated shape, if `--rate` is absent.
+const DEFAULT_RATE: f64 = 6.0;
+
 /// Simulates the claims with every contender, and prints the report.
 pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<()> {
     let (report, page) = report(args)?;
@@ -63,7 +66,10 @@ fn report(args: &SimulateArgs) -> anyhow::Result<(Report, Option<String>)> {
 fn claims(args: &SimulateArgs) -> anyhow::Result<Trace> {
     if let Some(shape) = args.shape {
         let days = args.days.unwrap_or(shape.days());
-        return generate(shape, args.rate, days, args.seed).with_context(|| format!("--shape {}", shape.name()));
+        let own_rate = shape == Shape::SlowPool && args.rate.is_some();
+        ensure!(!own_rate, "--rate must be left out for --shape {}, which has a claim every 40 s", shape.name());
+        return generate(shape, args.rate.unwrap_or(DEFAULT_RATE), days, args.seed)
+            .with_context(|| format!("--shape {}", shape.name()));
     }
     let Some(path) = &args.trace else { anyhow::bail!("--shape or --trace is needed: which claims are replayed?") };
     let options = ReadOptions { only: args.only.clone(), scale: args.scale, days: args.days, seed: args.seed };

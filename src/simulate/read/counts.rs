@@ -3,7 +3,7 @@
 use std::io::BufRead;
 use std::time::Duration;
 
-use super::{Claims, Lines, ReadError, Row};
+use super::{Claims, LONGEST, Lines, ReadError, Row};
 use crate::trace::{Trace, monday};
 
 const MINUTE: u64 = 60_000;
@@ -58,7 +58,11 @@ pub(super) fn huawei(
     let mut step: Option<u64> = None;
     while let Some(row) = lines.next()? {
         row.has_width(head.cells.len())?;
-        let at = row.number(1, "a time: expected seconds since the beginning of the trace")? as u64;
+        let at = row.number(1, "a time: expected seconds since the beginning of the trace")?;
+        if at > LONGEST {
+            return Err(row.wrong(1, "within ten years: expected seconds since the beginning of the trace"));
+        }
+        let at = at as u64;
         if let Some((last, _)) = counts.last() {
             let Some(passed) = at.checked_sub(*last).filter(|passed| *passed > 0) else {
                 return Err(row.wrong(1, "later than the line before: expected the lines in the order of time"));

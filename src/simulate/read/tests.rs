@@ -79,6 +79,13 @@ fn error_names_the_line_and_the_column() {
         ("app,func,end_timestamp,duration\na,f,1,-1\n".to_owned(), "line 2, column 4: \"-1\" is not a duration"),
         ("day,time,0\n0,0,1\n0,0,1\n".to_owned(), "line 3, column 2: \"0\" is not later"),
         ("day,time,0\n0,0,1\n0,7,1\n".to_owned(), "the lines are 7 s apart"),
+        ("day,time,0\n0,0,1\n0,60,1\n0,1e17,1\n".to_owned(), "line 4, column 2: \"1e17\" is not within ten years"),
+        ("day,time,0\n0,0,1\n0,1e12,1\n".to_owned(), "line 3, column 2: \"1e12\" is not within ten years"),
+        (
+            "app,func,end_timestamp,duration\na,f,1e12,1\n".to_owned(),
+            "line 2, column 3: \"1e12\" is not within ten years",
+        ),
+        ("0\n999999999\n".to_owned(), "more than ten years apart"),
         ("day,time,0\n0,0,many\n".to_owned(), "line 2, column 3: \"many\""),
     ] {
         let error = claims(&text, &ALL()).unwrap_err();
@@ -102,4 +109,26 @@ fn scale_and_days_take_a_part() {
 fn too_many_claims_are_refused_before_they_fill_the_memory() {
     let text = "day,time,0\n0,0,4000000000\n";
     assert!(claims(text, &ALL()).unwrap_err().contains("--scale"));
+    for head in ["", "app,func,end_timestamp,duration\n"] {
+        let line = if head.is_empty() { "7\n" } else { "a,f,7,0\n" };
+        let lines = format!("{head}{}", line.repeat(11));
+        assert!(matches!(read_at_most(10, "file", lines.as_bytes(), &ALL()), Err(ReadError::TooMany(_))), "{head}");
+        assert!(read_at_most(11, "file", lines.as_bytes(), &ALL()).is_ok(), "{head}");
+        let late = format!("{lines}{}", line.replace('7', "90000").repeat(100));
+        let day = ReadOptions { days: Some(1), ..ALL() };
+        assert_eq!(read_at_most(11, "file", late.as_bytes(), &day).unwrap().arrivals().len(), 11, "{head}");
+    }
+}
+
+#[test]
+fn part_of_a_file_with_too_many_claims_is_read() {
+    let huge = "day,time,0\n0,0,4000000000\n0,60,4000000000\n";
+    let some = claims(huge, &ReadOptions { scale: 1e-6, ..ALL() }).unwrap();
+    assert!(some.arrivals().len().abs_diff(8000) < 500, "{}", some.arrivals().len());
+    let days = "day,time,0\n0,86340,5\n0,86400,4000000000\n0,172740,4000000000\n";
+    assert!(claims(days, &ReadOptions { days: Some(1), ..ALL() }).is_err());
+    let days = "day,time,0\n0,0,5\n0,60,0\n1,86400,4000000000\n";
+    assert_eq!(claims(days, &ReadOptions { days: Some(1), ..ALL() }).unwrap().arrivals().len(), 5);
+    let dates = "2026-03-04T10:00:30Z\n2026-03-05T10:00:00Z\n2026-03-04T09:59:30Z\n";
+    assert_eq!(claims(dates, &ReadOptions { days: Some(1), ..ALL() }).unwrap().arrivals(), [30_000, 90_000]);
 }

@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Claims, Lines, ReadError, Row};
-use crate::trace::{Trace, monday};
+use super::{Claims, LONGEST, Lines, ReadError, Row};
+use crate::trace::{TooManyClaims, Trace, monday};
 
 /// Numbers from this one on are seconds since 1970, and not since the beginning of the trace.
 const SECONDS_SINCE_1970: f64 = 1e9;
-/// The longest trace, in seconds: ten years.
-const LONGEST: f64 = 315_360_000.0;
 const MINUTE: i64 = 60_000;
 
 /// A time of a file, in milliseconds.
@@ -49,7 +47,9 @@ pub(super) fn arrivals(
             "--only needs a file that names functions, and this one has only times".to_owned(),
         ));
     }
+    // The times of the claims that are kept, and the first and the last time of all.
     let mut times: Vec<i64> = Vec::new();
+    let mut ends: Option<(i64, i64)> = None;
     let mut dates = None;
     let mut take = |line: usize, cells: &[&str]| {
         let row = Row { line, cells: cells.to_vec() };
@@ -66,7 +66,16 @@ pub(super) fn arrivals(
             let form = if date { "seconds since the beginning" } else { "a date" };
             return Err(row.wrong(0, &format!("like the lines before it: expected {form}")));
         }
-        times.push(at);
+        let (earliest, latest) = ends.map_or((at, at), |(first, last)| (first.min(at), last.max(at)));
+        ends = Some((earliest, latest));
+        // A claim that is too late for the days that are read, now that this much of the file is known.
+        let late = u64::try_from(at - if date { earliest } else { 0 }).is_ok_and(|since| since >= claims.limit());
+        if !late && claims.keeps() {
+            if times.len() >= claims.most {
+                return Err(TooManyClaims.into());
+            }
+            times.push(at);
+        }
         Ok(())
     };
     let heading = ["time", "timestamp", "arrival", "arrived", "created", "creationtimestamp"];
@@ -78,7 +87,7 @@ pub(super) fn arrivals(
     while let Some(row) = lines.next()? {
         take(row.line, &row.cells)?;
     }
-    let (Some(earliest), Some(latest)) = (times.iter().min().copied(), times.iter().max().copied()) else {
+    let Some((earliest, latest)) = ends else {
         return Err(ReadError::Empty("there is no line after the heading".to_owned()));
     };
     // A trace of dates begins with the minute of its first claim.
@@ -91,9 +100,8 @@ pub(super) fn arrivals(
     if (latest - from) as f64 > LONGEST * 1000.0 {
         return Err(ReadError::Empty("the times are more than ten years apart".to_owned()));
     }
-    for at in times {
-        claims.add(u64::try_from(at - from).unwrap_or_default())?;
-    }
+    let since = |at: i64| u64::try_from(at - from).unwrap_or_default();
+    claims.times = times.into_iter().map(since).collect();
     finish(name, start, latest - from, claims)
 }
 

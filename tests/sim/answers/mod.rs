@@ -23,6 +23,8 @@ pub(crate) struct PluginClient {
     failing: Option<u64>,
     /// Whether plugins store the number of their questions as their state.
     counting: bool,
+    /// Whether plugins store the time of their answer, in whole seconds, as their state.
+    stamping: bool,
     asked: u64,
     /// The questions about pools.
     pool_questions: Vec<PoolSizeQuestion>,
@@ -56,6 +58,11 @@ impl PluginClient {
 
     pub(crate) fn heal(&mut self) {
         self.failing = None;
+    }
+
+    /// Makes plugins return the time of the answer as their state.
+    pub(crate) fn stamp(&mut self) {
+        self.stamping = true;
     }
 
     /// The bindings of the built-ins and of the test.
@@ -103,8 +110,9 @@ impl PluginClient {
         answers
     }
 
-    fn memory(&self) -> Option<Vec<u8>> {
-        self.counting.then(|| self.asked.to_le_bytes().to_vec())
+    fn memory(&self, now: Timestamp) -> Option<Vec<u8>> {
+        let count = self.counting.then(|| self.asked.to_le_bytes().to_vec());
+        count.or_else(|| self.stamping.then(|| stamp(now)))
     }
 
     fn answer(&mut self, ask: &PluginRequest, now: Timestamp) -> Result<Answer, Failure> {
@@ -122,12 +130,17 @@ impl PluginClient {
         match &ask.question {
             Question::Admission(question) => isolation::admission(question).map(Answer::Admission),
             Question::RuntimeClass(question) => Ok(Answer::RuntimeClass(isolation::runtime_class(question))),
-            Question::Idle(question) => Ok(Answer::Idle(IdleAnswer { state: self.memory(), ..idle(question, now) })),
+            Question::Idle(question) => Ok(Answer::Idle(IdleAnswer { state: self.memory(now), ..idle(question, now) })),
             Question::PoolSize(question) => {
-                Ok(Answer::PoolSize(PoolSizeAnswer { state: self.memory(), ..pool_size(question, now) }))
+                Ok(Answer::PoolSize(PoolSizeAnswer { state: self.memory(now), ..pool_size(question, now) }))
             }
         }
     }
+}
+
+/// The state of a plugin that stores the time of its answer.
+pub(crate) fn stamp(now: Timestamp) -> Vec<u8> {
+    now.as_second().to_le_bytes().to_vec()
 }
 
 /// A plugin's name, with a digest computed from the name.

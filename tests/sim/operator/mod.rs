@@ -240,6 +240,11 @@ impl Operator {
         self.one_timer = true;
     }
 
+    /// Makes its plugins store the time of their answers.
+    pub(crate) fn let_plugins_stamp(&mut self) {
+        self.plugins.stamp();
+    }
+
     /// Returns the questions about pools since the last call.
     pub(crate) fn take_pool_questions(&mut self) -> Vec<PoolSizeQuestion> {
         self.plugins.take_pool_questions()

@@ -71,11 +71,17 @@ pub(super) fn outcomes(args: &SimulateArgs, trace: &Trace, conditions: &Conditio
         .chain(args.fixed.iter().map(|size| Task::Simulate(Contender::Fixed(*size))))
         .chain(args.hpa.iter().map(|target| Task::Simulate(Contender::Hpa(*target))))
         .collect();
-    in_parallel(&tasks, |task| match task {
+    let outcomes = in_parallel(&tasks, |task| match task {
         Task::Simulate(contender) => Ok(simulate(trace, conditions, contender)),
-        Task::BestFixed(percent) => smallest_fixed(trace, conditions, percent / 100.0)
+        Task::BestFixed(percent) => smallest_fixed(trace, conditions, *percent)
             .ok_or_else(|| anyhow!("--best-fixed {percent}: even a pool of {most} Sandboxes has a lower hit rate")),
-    })
+    })?;
+    if let Some(Outcome { name, questions, .. }) = outcomes.iter().find(|outcome| outcome.stopped) {
+        bail!(
+            "--plugin {name}: after {questions} questions, it still wants to be asked again at once: nextCheck must be later"
+        );
+    }
+    Ok(outcomes)
 }
 
 /// The results of all tasks in their order. As many run at once as the machine has processors.
@@ -107,6 +113,9 @@ fn in_parallel<T: Sync, R: Send>(tasks: &[T], run: impl Fn(&T) -> anyhow::Result
 /// Loads the plugin of one flag.
 fn loaded(value: &str) -> anyhow::Result<Loaded> {
     let (source, config) = split(value);
+    let beside =
+        || Some(Path::new(source).with_extension("yaml")).filter(|path| source.ends_with(".wasm") && path.exists());
+    let config = config.or_else(beside);
     let host = Host::new(HostConfig { memory_bytes: HOST_MEMORY, ..HostConfig::default() })
         .context("setting up the engine")?;
     let config = match &config {
@@ -150,9 +159,9 @@ fn component(source: &str) -> anyhow::Result<(String, Vec<u8>)> {
 
 /// The plugin, and the configuration file behind the last colon.
 fn split(value: &str) -> (&str, Option<PathBuf>) {
-    let is_config = |path: &str| [".yaml", ".yml", ".json"].iter().any(|end| path.ends_with(end));
     match value.rsplit_once(':') {
-        Some((source, config)) if is_config(config) => (source, Some(PathBuf::from(config))),
+        // The operator reads files with this ending alone.
+        Some((source, config)) if config.ends_with(".yaml") => (source, Some(PathBuf::from(config))),
         Some(_) | None => (value, None),
     }
 }

@@ -40,9 +40,10 @@ pub(crate) struct SimulateArgs {
     /// CSV file with the times of claims, or - for standard input.
     #[arg(long, value_name = "FILE")]
     pub(super) trace: Option<PathBuf>,
-    /// Claims in a minute of a generated shape, on average.
-    #[arg(long, value_name = "NUMBER", value_parser = parse_number, allow_negative_numbers = true, default_value = "6", conflicts_with = "trace")]
-    pub(super) rate: f64,
+    /// Claims in a minute of a generated shape. If absent, 6. It is the average, except that a flash crowd comes on top. The
+    /// shape slow-pool has a rate of its own.
+    #[arg(long, value_name = "NUMBER", value_parser = parse_number, allow_negative_numbers = true, conflicts_with = "trace")]
+    pub(super) rate: Option<f64>,
     /// Number of days. If absent, a shape has one day or one week, and a file is read to its end.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=366))]
     pub(super) days: Option<u32>,
@@ -52,8 +53,9 @@ pub(crate) struct SimulateArgs {
     /// Share of the claims of the file that is kept, chosen at random.
     #[arg(long, value_name = "SHARE", value_parser = parse_share, allow_negative_numbers = true, default_value = "1", conflicts_with = "shape")]
     pub(super) scale: f64,
-    /// Plugin: pool-by-demand, or a component. A configuration file as in the plugin directory may follow: its settings,
-    /// limits and failure policy apply, and its selectors do not. May be repeated.
+    /// Plugin: pool-by-demand, or a component. A configuration file as in the plugin directory may follow. Without it, the
+    /// file of the same name beside the component is used, as by the operator. The settings, the failure policy and the
+    /// limits except the deadline apply. The selectors do not apply. May be repeated.
     #[arg(long = "plugin", value_name = "NAME|FILE.wasm[:FILE.yaml]")]
     pub(super) plugins: Vec<String>,
     /// Fixed size. May be repeated.

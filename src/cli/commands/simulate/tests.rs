@@ -73,6 +73,9 @@ fn component_in_a_file_competes_and_its_failures_are_shown() {
         outcome
     };
     assert_eq!(of(0), of(1), "the same component decides in the same way");
+    // The file beside the component applies as in the plugin directory.
+    file(dir.path(), "mine.yaml", "settings: { serviceLevel: 7 }");
+    assert!(report_of(&args).unwrap_err().contains("serviceLevel"));
     let failing = format!("{wasm}:{starved}");
     match report_of(&["--shape", "slow-pool", "--plugin", &failing]) {
         // The plugin may fail at its start already, and says so.
@@ -114,6 +117,7 @@ fn error_names_the_flag_and_what_would_be_right() {
         ([&shape[..], &["--max-ready", "20000"]].concat(), "--max-ready 20000 must be at most 10000"),
         ([&shape[..], &["--fixed", "20000"]].concat(), "--fixed 20000 must be at most 10000"),
         ([&shape[..], &["--fixed", "x"]].concat(), "--fixed"),
+        ([&shape[..], &["--rate", "3"]].concat(), "--rate must be left out for --shape slow-pool"),
         ([&shape[..], &["--hpa", "0"]].concat(), "a number above 0"),
         ([&shape[..], &["--best-fixed", "101"]].concat(), "a percentage from 0 to 100"),
         ([&shape[..], &["--refill", "soon"]].concat(), "lognormal:MEDIAN,P99"),
