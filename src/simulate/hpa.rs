@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::conditions::Conditions;
-use crate::sizer::Decided;
+use crate::decision::Decided;
 
 /// The default of `--horizontal-pod-autoscaler-sync-period`, in milliseconds.
 const SYNC: u64 = 15_000;

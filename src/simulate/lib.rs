@@ -14,6 +14,7 @@
 //! server and no nodes, so nothing limits it: a creation succeeds at once, and no request is lost.
 
 mod conditions;
+mod decision;
 mod hpa;
 mod model;
 mod outcome;

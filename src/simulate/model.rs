@@ -13,9 +13,10 @@ use paddock_core::decide::pool_size::{PoolCounts, Refilling};
 use paddock_core::snapshot::Demand;
 
 use crate::conditions::Conditions;
+use crate::decision::{StatusWrite, View};
 use crate::outcome::{Outcome, Tally};
 use crate::random::{Purpose, stream};
-use crate::sizer::{Contender, Sizer, StatusWrite, View};
+use crate::sizer::{Contender, Sizer};
 use crate::trace::Trace;
 
 /// Simulates the claims of a trace with one contender. At the beginning, the pool has its smallest size, and all of its
@@ -26,7 +27,7 @@ pub fn simulate(trace: &Trace, conditions: &Conditions, contender: &Contender<'_
     model.run();
     let (questions, failures) = model.sizer.asked();
     let stopped = model.sizer.exhausted();
-    let outcome = model.tally.outcome(conditions, contender);
+    let outcome = model.tally.outcome(conditions, (contender.name(), contender.kind()));
     Outcome { questions, failures, stopped, ..outcome }
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::conditions::Conditions;
-use crate::sizer::Contender;
 use crate::trace::Trace;
 
 /// What a contender served, and what it cost.
@@ -180,7 +179,8 @@ impl Tally {
         self.largest = self.largest.max(size);
     }
 
-    pub(crate) fn outcome(mut self, conditions: &Conditions, contender: &Contender<'_>) -> Outcome {
+    /// The outcome of the contender with this name and of this kind.
+    pub(crate) fn outcome(mut self, conditions: &Conditions, (name, kind): (String, &'static str)) -> Outcome {
         self.waits.sort_unstable();
         let misses = u64::try_from(self.waits.len()).unwrap_or(u64::MAX);
         let claims = self.hits + misses;
@@ -189,8 +189,8 @@ impl Tally {
         let average = |sum: u64| rounded(sum as f64 / self.length as f64, 3);
         let of = |value: fn(&Interval) -> u64| self.intervals.iter().map(value).collect::<Vec<u64>>();
         Outcome {
-            name: contender.name(),
-            kind: contender.kind(),
+            name,
+            kind,
             claims,
             hits: self.hits,
             misses,

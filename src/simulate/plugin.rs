@@ -13,8 +13,8 @@ use paddock_core::snapshot::Common;
 use paddock_plugin_host::{Host, Limits, LoadError, SettingsError, Source};
 
 use crate::conditions::Conditions;
+use crate::decision::{Decided, StatusWrite, View};
 use crate::outcome::Failures;
-use crate::sizer::{Decided, StatusWrite, View};
 
 /// The questions in each second of a trace after which a simulation stops. Changes of a pool cause at most 20 reconciles
 /// in a second, and its status one more. A plugin that wants to be asked each millisecond would be asked 86 million times

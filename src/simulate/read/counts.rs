@@ -3,7 +3,7 @@
 use std::io::BufRead;
 use std::time::Duration;
 
-use super::{Claims, LONGEST, Lines, ReadError, Row};
+use super::rows::{Claims, LONGEST, Lines, ReadError, Row};
 use crate::trace::{Trace, monday};
 
 const MINUTE: u64 = 60_000;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Claims, LONGEST, Lines, ReadError, Row};
+use super::rows::{Claims, LONGEST, Lines, ReadError, Row};
 use crate::trace::{TooManyClaims, Trace, monday};
 
 /// Numbers from this one on are seconds since 1970, and not since the beginning of the trace.
