@@ -8,6 +8,7 @@ mod drain;
 mod idle;
 mod lifecycle;
 mod metadata;
+mod mode;
 mod pod;
 mod service;
 mod situation;
@@ -20,14 +21,14 @@ mod wake;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use paddock_api::kind::{Key, Kind};
-use paddock_api::names::{annotation, condition, reason};
-use paddock_api::{OperatingMode, SandboxStatus, ShutdownPolicy};
+use paddock_api::names::{condition, reason};
+use paddock_api::{SandboxStatus, ShutdownPolicy};
 use serde_json::json;
 
 use self::claim_data::Delivery;
 use self::drain::Drain;
 use self::pod::{Exposure, PodVerdict};
-use self::situation::{PodState, Situation, mode};
+use self::situation::{PodState, Situation};
 use self::status::{Notes, Problem};
 use self::throttle::{Throttling, Wish};
 use super::adopt::{Adoption, PREPARED, adopt, left_behind};
@@ -88,7 +89,7 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
                 draft.plan.requeue_at(at, Reason::Expired);
             }
             let resumes = draft.wake(snapshot, (model, state));
-            let mode = if resumes { Some(wake::resume(snapshot)) } else { sync_mode(snapshot, model) };
+            let mode = if resumes { Some(wake::resume(snapshot)) } else { mode::sync(snapshot, model) };
             draft.first.extend(mode.into_iter().chain(service::service(snapshot, model)));
             draft.first.extend(volumes::restored(snapshot, model));
             // A refused resume must not keep the pod of a Sandbox that is to be suspended.
@@ -473,31 +474,4 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
     }
     plan.steps.extend(restore.map(|op| vec![op]));
     plan
-}
-
-/// Makes both mode fields agree. A Sandbox that is to run loses the record of who suspended it, because the next suspend
-/// may be another one's. The webhook removes the record in the write of the mode, unless it was away.
-fn sync_mode(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Option<Op> {
-    let decision = mode(snapshot, model);
-    let recorded = snapshot.sandbox.meta.annotations.get(annotation::SUSPENDED_BY).is_some();
-    let outdated = recorded && decision.mode == OperatingMode::Running;
-    // A Sandbox of a pool is not changed: the pool uses it as it was created, or replaces it.
-    if (decision.in_step() && !outdated) || snapshot.sandbox.meta.in_pool() {
-        return None;
-    }
-    let mut body = json!({});
-    if outdated {
-        body["metadata"] = json!({ "annotations": { annotation::SUSPENDED_BY: null } });
-    }
-    let mut spec = serde_json::Map::new();
-    if let Some(mode) = decision.write_operating_mode {
-        spec.insert("operatingMode".to_owned(), json!(mode));
-    }
-    if let Some(replicas) = decision.write_replicas {
-        spec.insert("replicas".to_owned(), replicas.into());
-    }
-    if !spec.is_empty() {
-        body["spec"] = spec.into();
-    }
-    Some(Op::patch_if_unchanged(&snapshot.sandbox, Reason::ModeInStep, body))
 }

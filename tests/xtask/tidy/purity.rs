@@ -13,8 +13,10 @@ use crate::rust::{Name, flatten};
 
 /// The parts of the standard library that the pure crates may name: no clock, files, network, threads, environment or
 /// processes, and no type with a random order.
-const MAY_NAME: [&str; 12] = [
+const MAY_NAME: [&str; 14] = [
     "std::borrow::Cow",
+    "std::cell::Cell",
+    "std::cell::LazyCell",
     "std::cmp",
     "std::collections::BTreeMap",
     "std::collections::BTreeSet",
