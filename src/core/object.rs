@@ -35,7 +35,7 @@ pub use cpu::{ContainerCpu, ContainerList, PodCpu};
 pub use json::JsonText;
 pub(crate) use meta::is_ours;
 pub use meta::{Meta, Owner, VolumeLoss};
-pub use pod::{ChangedPod, ConditionStatus, LostSource, LostVolume, Pod, PodCondition};
+pub use pod::{ChangedContainer, ChangedPod, ConditionStatus, LostSource, LostVolume, Pod, PodCondition};
 pub use text_map::{TextMap, Texts, side_by_side};
 
 /// The fields of a Service's spec that the operator sets.
@@ -137,7 +137,7 @@ impl Object {
                 // The body has the list, which many pods share.
                 meta.annotations.iter_mut().for_each(|annotations| drop(annotations.remove(annotation::PLUGINS)));
                 if !meta::is_owned(&meta) {
-                    meta::keep_our_annotations(&mut meta);
+                    meta::keep_our_annotations(child, &mut meta);
                 }
                 body
             }
@@ -294,6 +294,10 @@ fn own_body(kind: OwnKind, meta: &ObjectMeta, document: &Document) -> Body {
     }
 }
 
+/// The bytes of JSON that are kept of the spec of a Service that a user offers. A Service of the operator has a selector of
+/// one label and some 50 bytes for each port.
+const OFFERED_SERVICE_MAX: usize = 16 * 1024;
+
 fn child_body(kind: ChildKind, meta: &ObjectMeta, mut fields: Fields) -> Body {
     let has_label = |name: &str| meta.labels.as_ref().is_some_and(|labels| labels.contains_key(name));
     let controlled = meta.owner_references.iter().flatten().any(|owner| owner.controller == Some(true));
@@ -307,13 +311,17 @@ fn child_body(kind: ChildKind, meta: &ObjectMeta, mut fields: Fields) -> Body {
             let pod = wire::pod(&fields.spec, &fields.status, meta.generation, annotations, offered);
             Body::Pod(Some(Arc::new(pod)))
         }
-        ChildKind::Service => Body::Service((controlled || offered).then(|| {
-            let mut spec = fields.spec.take();
-            if let Some(fields) = spec.as_object_mut() {
-                fields.retain(|field, _| SERVICE_FIELDS.contains(&field.as_str()));
-            }
-            Arc::new(spec)
-        })),
+        ChildKind::Service => {
+            let read = (controlled || offered).then(|| {
+                let mut spec = fields.spec.take();
+                if let Some(fields) = spec.as_object_mut() {
+                    fields.retain(|field, _| SERVICE_FIELDS.contains(&field.as_str()));
+                }
+                spec
+            });
+            // A larger one is foreign: it differs from each Service that the operator makes.
+            Body::Service(read.filter(|spec| controlled || spec.to_string().len() <= OFFERED_SERVICE_MAX).map(Arc::new))
+        }
         ChildKind::VolumeClaim => Body::VolumeClaim(offered.then(|| fields.spec.to_string().into())),
         ChildKind::NetworkPolicy => {
             let annotations = meta.annotations.as_ref();

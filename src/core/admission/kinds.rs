@@ -92,14 +92,17 @@ fn not_forged(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
         return Ok(());
     }
     // The garbage collector may change `blockOwnerDeletion`, so it is not compared.
-    let whose = |owner: &OwnerReference| OwnerReference { block_owner_deletion: None, ..owner.clone() };
-    let known: Vec<OwnerReference> = owners(&state.review.old_object).iter().map(whose).collect();
+    let whose = |owner: &OwnerReference| {
+        let OwnerReference { api_version, block_owner_deletion: _, controller, kind, name, uid } = owner.clone();
+        (api_version, controller, kind, name, uid)
+    };
+    let known: BTreeSet<_> = owners(&state.review.old_object).iter().map(whose).collect();
     let forged: Vec<FieldError> = owners(&state.object)
         .into_iter()
         .enumerate()
+        .filter(|(_, owner)| matches!(owner.kind.as_str(), "SandboxWarmPool" | "SandboxClaim"))
         // The whole reference is compared: an existing one must not change its kind or become a controller reference.
         .filter(|(_, owner)| !known.contains(&whose(owner)))
-        .filter(|(_, owner)| matches!(owner.kind.as_str(), "SandboxWarmPool" | "SandboxClaim"))
         .map(|(i, owner)| {
             FieldError::new(
                 format!("metadata.ownerReferences[{i}]"),

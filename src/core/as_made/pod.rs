@@ -11,7 +11,7 @@ use super::rules::Rules;
 use crate::manifest::{self, PodRevision};
 use crate::model::names::domain_of;
 use crate::model::{self, Quantity};
-use crate::object::{ChangedPod, Object, is_ours, side_by_side};
+use crate::object::{ChangedContainer, ChangedPod, Object, is_ours, side_by_side};
 
 /// The change of a Pod, or `None` if it is as made.
 pub(super) fn change(sandbox: &Object, model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Option<String> {
@@ -90,13 +90,14 @@ fn spec_changed(model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Optio
         return Some("an ephemeral container was added to its Pod".to_owned());
     }
     let gates = made.scheduling_gates.as_ref().map_or(0, Vec::len).saturating_sub(spec.scheduling_gates);
-    let tolerations = spec.tolerations.iter().any(|t| is_added_late(made, t));
+    let tolerations = Tolerations::of(made);
+    let tolerations = spec.tolerations.iter().any(|toleration| tolerations.is_added_late(toleration));
     let explained = i64::try_from(gates + usize::from(tolerations)).unwrap_or(i64::MAX);
     let containers = made.init_containers.iter().flatten().chain(&made.containers);
     let of_template: BTreeMap<&str, &Container> = containers.map(|c| (c.name.as_str(), c)).collect();
     // A container that another webhook injected may have been changed as well, so it cannot be explained.
     let same =
-        |container: &Container| of_template.get(container.name.as_str()).is_some_and(|own| is_as_made(own, container));
+        |container: &ChangedContainer| of_template.get(&*container.name).is_some_and(|own| is_as_made(own, container));
     let as_made = pod.meta.generation - 1 <= explained
         && spec.active_deadline_seconds == made.active_deadline_seconds
         && keeps_resources(made.resources.as_ref(), spec.resources.as_ref())
@@ -104,22 +105,46 @@ fn spec_changed(model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Optio
     (!as_made).then_some(changed)
 }
 
-/// Whether somebody added a toleration after the Pod was created. The API server adds tolerations of the node's conditions
-/// and of extended resources when it creates the Pod.
-fn is_added_late(made: &PodSpec, toleration: &Toleration) -> bool {
-    let key = toleration.key.as_deref().unwrap_or_default();
-    let resources = made.containers.iter().filter_map(|container| container.resources.as_ref());
-    let extended =
-        |r: &ResourceRequirements| [&r.limits, &r.requests].into_iter().flatten().any(|r| r.contains_key(key));
-    domain_of(key).is_none_or(|domain| domain != "node.kubernetes.io")
-        && !resources.into_iter().any(extended)
-        && !made.tolerations.iter().flatten().any(|own| own == toleration)
+/// The tolerations that a Pod has from its creation.
+struct Tolerations<'a> {
+    of_template: BTreeSet<TolerationFields<'a>>,
+    /// The names of the resources that the containers of the template name.
+    resources: BTreeSet<&'a str>,
+}
+
+/// The fields of a toleration, in an order.
+type TolerationFields<'a> = (Option<&'a str>, Option<&'a str>, Option<&'a str>, Option<&'a str>, Option<i64>);
+
+fn fields(toleration: &Toleration) -> TolerationFields<'_> {
+    let Toleration { effect, key, operator, toleration_seconds, value } = toleration;
+    (effect.as_deref(), key.as_deref(), operator.as_deref(), value.as_deref(), *toleration_seconds)
+}
+
+impl<'a> Tolerations<'a> {
+    fn of(made: &'a PodSpec) -> Self {
+        let resources = made.containers.iter().filter_map(|container| container.resources.as_ref());
+        let names = resources.flat_map(|r| [&r.limits, &r.requests]).flatten().flat_map(BTreeMap::keys);
+        Self {
+            of_template: made.tolerations.iter().flatten().map(fields).collect(),
+            resources: names.map(String::as_str).collect(),
+        }
+    }
+
+    /// Whether somebody added a toleration after the Pod was created. The API server adds tolerations of the node's
+    /// conditions and of extended resources when it creates the Pod.
+    fn is_added_late(&self, toleration: &Toleration) -> bool {
+        let key = toleration.key.as_deref().unwrap_or_default();
+        domain_of(key).is_none_or(|domain| domain != "node.kubernetes.io")
+            && !self.resources.contains(key)
+            && !self.of_template.contains(&fields(toleration))
+    }
 }
 
 /// Whether the image and the resources of a container are those of the template. The API server and a LimitRange add
 /// resources that the template does not name.
-fn is_as_made(own: &Container, container: &Container) -> bool {
-    own.image == container.image && keeps_resources(own.resources.as_ref(), container.resources.as_ref())
+fn is_as_made(own: &Container, container: &ChangedContainer) -> bool {
+    own.image.as_deref() == container.image.as_deref()
+        && keeps_resources(own.resources.as_ref(), container.resources.as_deref())
 }
 
 /// Whether the resources that the template names are as it says.
@@ -134,20 +159,42 @@ fn keeps_resources(wanted: Option<&ResourceRequirements>, has: Option<&ResourceR
         && keeps(wanted.and_then(|r| r.requests.as_ref()), has.and_then(|r| r.requests.as_ref()))
 }
 
+/// The number of containers, and of tolerations, that are kept of a Pod whose spec was changed. It is the number of
+/// containers that the schema admits in a template.
+const CHANGED_PARTS_MAX: usize = 1_000;
+
+/// The names of resources that are kept for each container, on average: the requests and limits of two resources.
+const RESOURCES_OF_A_CONTAINER: usize = 4;
+
 impl ChangedPod {
-    /// Reads the fields of a Pod's spec that clients may change.
+    /// Reads the fields of a Pod's spec that clients may change. `None` if there are more of them than a Pod needs: such a
+    /// Pod is not as made, and its fields would only need memory.
     #[must_use]
-    pub(crate) fn of(spec: &serde_json::Value) -> Self {
+    pub(crate) fn of(spec: &serde_json::Value) -> Option<Self> {
         let length = |field: &str| spec[field].as_array().map_or(0, Vec::len);
         let containers = [&spec["initContainers"], &spec["containers"]].into_iter().filter_map(|c| c.as_array());
-        Self {
+        let entries = |of: &serde_json::Value| {
+            let parts = [&of["limits"], &of["requests"], &of["claims"]];
+            parts
+                .iter()
+                .map(|part| part.as_object().map_or(0, serde_json::Map::len) + part.as_array().map_or(0, Vec::len))
+                .sum::<usize>()
+        };
+        let containers: Vec<&serde_json::Value> = containers.flatten().collect();
+        let resources = containers.iter().map(|container| entries(&container["resources"])).sum::<usize>();
+        let resources = resources + entries(&spec["resources"]);
+        let parts = [containers.len(), length("tolerations"), resources / RESOURCES_OF_A_CONTAINER];
+        if parts.into_iter().any(|count| count > CHANGED_PARTS_MAX) {
+            return None;
+        }
+        let resources = |of: &serde_json::Value| serde_json::from_value(of["resources"].clone()).unwrap_or_default();
+        Some(Self {
             containers: containers
-                .flatten()
-                .map(|container| Container {
-                    name: container["name"].as_str().unwrap_or_default().to_owned(),
-                    image: container["image"].as_str().map(str::to_owned),
-                    resources: serde_json::from_value(container["resources"].clone()).unwrap_or_default(),
-                    ..Container::default()
+                .into_iter()
+                .map(|container| ChangedContainer {
+                    name: container["name"].as_str().unwrap_or_default().into(),
+                    image: container["image"].as_str().map(Into::into),
+                    resources: resources(container),
                 })
                 .collect(),
             ephemeral_containers: length("ephemeralContainers"),
@@ -155,6 +202,6 @@ impl ChangedPod {
             tolerations: serde_json::from_value(spec["tolerations"].clone()).unwrap_or_default(),
             active_deadline_seconds: spec["activeDeadlineSeconds"].as_i64(),
             resources: serde_json::from_value(spec["resources"].clone()).unwrap_or_default(),
-        }
+        })
     }
 }

@@ -103,6 +103,27 @@ fn a_member_with_as_many_labels_and_annotations_as_fit_is_judged_at_once() {
     begin.assert_no_minutes();
 }
 
+/// A Pod may have many of these parts only if somebody added them, and they would need memory and time.
+#[test]
+fn a_changed_pod_with_more_parts_than_a_template_is_touched() {
+    let (sandbox, pod) = as_made();
+    let own = pod["spec"]["tolerations"][0].clone();
+    let tolerations = |count: usize| {
+        let last = toleration("example.com/late");
+        let all: Vec<Value> = std::iter::repeat_n(own.clone(), count).chain([last]).collect();
+        changed(&pod, &json!({ "metadata": { "generation": 2 }, "spec": { "tolerations": all } }))
+    };
+    let says = "the spec of its Pod was changed";
+    assert_eq!(judged(&sandbox, &tolerations(999)), None, "one change added the last toleration");
+    assert_says(judged(&sandbox, &tolerations(1_000)), says, &Value::Null);
+    let names: serde_json::Map<String, Value> = (0..4_100).map(|n| (format!("example.com/{n}"), "1".into())).collect();
+    let mut resources = tolerations(1);
+    resources["spec"]["containers"][0]["resources"]["requests"] = names.into();
+    assert_says(judged(&sandbox, &resources), says, &Value::Null);
+    let changed = object(Kind::Pod, resources).pod().expect("a Pod").changed.clone();
+    assert_eq!(changed, None, "nothing of it is kept");
+}
+
 #[test]
 fn a_member_is_as_made_until_somebody_changes_what_matters() {
     let (sandbox, pod) = as_made();

@@ -199,7 +199,7 @@ fn deletions(
 /// The number of stale Sandboxes that a full pool deletes to make room for fresh ones, which no claim could have
 /// otherwise. Like a rollout, the pool replaces a tenth of its Sandboxes at a time, and goes on when these are Ready.
 fn room_for_fresh(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>) -> usize {
-    let maximum = usize::try_from(model.size.max()).unwrap_or(usize::MAX);
+    let maximum = usize::try_from(size_of(snapshot, model).max()).unwrap_or(usize::MAX);
     let starting = members.creating.len() + members.unusable.len() + members.leaving + snapshot.creating.len();
     let full = members.alive() + snapshot.creating.len() >= maximum;
     if !full || starting > 0 || usable_template(snapshot).is_err() {

@@ -102,13 +102,13 @@ fn check_spec(spec: &PodSpec, other: OtherVolumes<'_>, path: &str, errors: &mut 
     }
     let mut names = BTreeSet::new();
     let volumes = check_volumes(spec, path, errors);
-    let known = |name: &str| match other {
-        OtherVolumes::Any => true,
+    let claims: Option<BTreeSet<&str>> = match other {
+        OtherVolumes::Any => None,
         OtherVolumes::Of(templates) => {
-            volumes.contains(name)
-                || templates.iter().any(|t| t.metadata.as_ref().is_some_and(|m| m.name.as_deref() == Some(name)))
+            Some(templates.iter().filter_map(|t| t.metadata.as_ref()?.name.as_deref()).collect())
         }
     };
+    let known = |name: &str| claims.as_ref().is_none_or(|claims| volumes.contains(name) || claims.contains(name));
     let init =
         spec.init_containers.iter().flatten().enumerate().map(|(i, c)| (format!("{path}.initContainers[{i}]"), c));
     let main = spec.containers.iter().enumerate().map(|(i, c)| (format!("{path}.containers[{i}]"), c));

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
-use paddock_api::kind::{Key, Kind};
+use paddock_api::kind::{ChildKind, Key, Kind};
 use paddock_api::names::{FOREGROUND, annotation, group, label};
 
 use super::text_map::{TextMap, Texts};
@@ -173,10 +173,11 @@ pub(super) fn is_owned(meta: &ObjectMeta) -> bool {
 
 /// Drops the annotations that no decision uses about an object without an owner of Paddock. Whoever may create such objects
 /// could fill the memory with them: an object is kept for as long as it exists.
-pub(super) fn keep_our_annotations(meta: &mut ObjectMeta) {
+pub(super) fn keep_our_annotations(kind: ChildKind, meta: &mut ObjectMeta) {
     let mut left = UNOWNED_BYTES_MAX;
     let mut keep = |key: &str, value: &str| {
-        if [annotation::POLICY_SPEC, annotation::POLICY_TEMPLATE].contains(&key) {
+        let of_policy = [annotation::POLICY_SPEC, annotation::POLICY_TEMPLATE].contains(&key);
+        if kind == ChildKind::NetworkPolicy && of_policy {
             return true;
         }
         let rest = left.checked_sub(key.len() + value.len()).filter(|_| is_ours(key));
@@ -211,6 +212,39 @@ mod tests {
             "spec": { "nodeName": "n" }, "endpoints": [{ "addresses": ["10.0.0.1"] }],
         });
         Object::from_json(kind, document).unwrap()
+    }
+
+    #[test]
+    fn an_offered_service_larger_than_ours_is_foreign() {
+        let service = |entries: usize, owners: Value| {
+            let selector: serde_json::Map<String, Value> =
+                (0..entries).map(|n| (format!("k{n:04}"), "".into())).collect();
+            let labels = json!({ "agents.x-k8s.io/adoptable": "true" });
+            let metadata = json!({ "name": "a", "namespace": "n", "labels": labels, "ownerReferences": owners });
+            let service =
+                Object::from_json(Kind::Service, json!({ "metadata": metadata, "spec": { "selector": selector } }));
+            matches!(service.unwrap().body, Body::Service(Some(_)))
+        };
+        assert!(service(1_000, json!([])), "one that could be adopted is read");
+        assert!(!service(2_000, json!([])));
+        let sandbox = json!([{ "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "name": "a", "uid": "a", "controller": true }]);
+        assert!(service(2_000, sandbox), "the operator restores one that a Sandbox controls");
+    }
+
+    #[test]
+    fn rules_of_a_policy_are_kept_of_policies_alone() {
+        let kept = |kind: Kind| {
+            let metadata = json!({
+                "name": "a", "namespace": "n", "labels": { "agents.x-k8s.io/x": "y" },
+                "annotations": { "policy.paddock.dev/a": "b", annotation::POLICY_SPEC: "z".repeat(1 << 17) },
+            });
+            let object = Object::from_json(kind, json!({ "metadata": metadata })).unwrap();
+            object.meta.annotations.contains_key(annotation::POLICY_SPEC)
+        };
+        assert!(kept(Kind::NetworkPolicy));
+        for kind in [Kind::Service, Kind::VolumeClaim, Kind::Pod, Kind::EndpointSlice] {
+            assert!(!kept(kind), "{kind:?}");
+        }
     }
 
     #[test]

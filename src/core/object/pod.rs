@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ResourceRequirements, Toleration};
+use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use paddock_api::DecidingPlugin;
 use serde::Serialize;
 
@@ -96,8 +96,8 @@ pub enum ConditionStatus {
 /// The fields of a Pod's spec that clients may change.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ChangedPod {
-    /// The name, the image and the resources of each container and init container.
-    pub containers: Vec<Container>,
+    /// The containers and init containers.
+    pub containers: Vec<ChangedContainer>,
     /// The number of ephemeral containers.
     pub ephemeral_containers: usize,
     /// The number of scheduling gates.
@@ -108,6 +108,17 @@ pub struct ChangedPod {
     pub active_deadline_seconds: Option<i64>,
     /// The resources of the pod as a whole.
     pub resources: Option<ResourceRequirements>,
+}
+
+/// The fields of a container that clients may change, and its name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ChangedContainer {
+    /// The name of the container.
+    pub name: Box<str>,
+    /// The image. `None` if the container names none.
+    pub image: Option<Box<str>>,
+    /// The resources, if there are any.
+    pub resources: Option<Box<ResourceRequirements>>,
 }
 
 /// A volume whose files are deleted with the pod.

@@ -49,7 +49,7 @@ pub(super) fn pod(
         held: list(&spec["volumes"]).any(|volume| volume["name"] == INIT),
         ips: list(&status["podIPs"]).filter_map(|p| text(&p["ip"])).collect(),
         conditions: conditions(&status["conditions"]),
-        changed: generation.filter(|n| *n > 1).map(|_| Box::new(ChangedPod::of(spec))),
+        changed: generation.filter(|n| *n > 1).and_then(|_| ChangedPod::of(spec)).map(Box::new),
         rare: RareParts::of(
             claim_secret(&spec["volumes"]),
             offered.then(|| spec.to_string().into()),

@@ -237,6 +237,24 @@ fn a_marked_sandbox_may_not_name_a_class_of_the_hosts_kernel() {
     }
 }
 
+/// With a comparison of each owner with each former one, this takes minutes.
+#[test]
+fn owners_of_a_sandbox_are_compared_in_one_pass() {
+    let mut many = sandbox(json!({}));
+    many["metadata"]["ownerReferences"] = (0..60_000)
+        .map(|n| json!({ "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxWarmPool", "name": "p", "uid": n.to_string() }))
+        .collect();
+    let mut more = many.clone();
+    more["metadata"]["ownerReferences"][7]["uid"] = "another".into();
+    let begin = crate::stopwatch::Stopwatch::start();
+    for (old, new, denied) in [(&many, &many, false), (&many, &more, true)] {
+        let review = update(SANDBOX, old.clone(), new.clone());
+        let review = Review { entry: Entry::OwnedSandboxes, phase: Phase::Validate, ..review };
+        assert_eq!(decide(&review, &context(), gvisor).1.allowed(), !denied);
+    }
+    begin.assert_no_minutes();
+}
+
 #[test]
 fn a_sandbox_passed_off_as_a_pools_is_denied() {
     let owner = |api: &str, kind: &str, uid: &str| json!([{ "apiVersion": api, "kind": kind, "name": "p", "uid": uid, "controller": true }]);
