@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use paddock_core::question::{Hook, Question};
 use paddock_plugin_host::{Host, digest};
 use serde::{Deserialize, Serialize};
 
-use super::component::{self, CallArgs, Loaded, Outcome, now_of, parse_hook, read_question};
-use super::text;
+use super::component::{self, AskArgs, Loaded, Outcome, now_of, read_question};
+use super::text::{self, TableFormat};
 use crate::output::print;
 use crate::usage::{OrBadUsage as _, bad_usage};
 
@@ -30,17 +30,8 @@ Examples:
   paddock plugin bench my-plugin.wasm --question question.yaml --save before.json
   paddock plugin bench my-plugin.wasm --question question.yaml --compare before.json --threshold 20")]
 pub(crate) struct BenchArgs {
-    /// The component.
-    #[arg(value_name = "COMPONENT")]
-    component: PathBuf,
-    /// The hook. It may be left out if the question names it, or if the component has only one.
-    #[arg(long, value_name = "HOOK", value_parser = parse_hook)]
-    hook: Option<Hook>,
-    /// The question: a file in YAML or JSON, or - for standard input.
-    #[arg(long, value_name = "FILE")]
-    question: PathBuf,
     #[command(flatten)]
-    call: CallArgs,
+    ask: AskArgs,
     /// Time of the measurement, in seconds: from 1 to 60.
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=MOST_SECONDS))]
     seconds: u64,
@@ -55,15 +46,7 @@ pub(crate) struct BenchArgs {
     threshold: f64,
     /// Format of the output.
     #[arg(long, short, value_name = "FORMAT", default_value = "table")]
-    output: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Lines of text, for people.
-    Table,
-    /// One JSON object.
-    Json,
+    output: TableFormat,
 }
 
 fn parse_percent(text: &str) -> Result<f64, String> {
@@ -101,7 +84,7 @@ struct Compared<'a> {
 /// Measures, saves and compares.
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let compare = ("--compare", args.compare.as_deref());
-    text::at_most_one_is_stdin(&[args.call.settings(), ("--question", Some(&args.question)), compare])?;
+    text::at_most_one_is_stdin(&[args.ask.call.settings(), ("--question", Some(&args.ask.question)), compare])?;
     component::log()?;
     // A wrong file is reported before the time is spent.
     let before = args.compare.as_ref().map(|path| {
@@ -110,16 +93,16 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     });
     let before = before.transpose().or_bad_usage()?;
     let host = component::host()?;
-    let loaded = Loaded::new(&host, &args.component, &args.call)?;
-    let question = read_question(&loaded, args.hook, &args.question)?;
+    let loaded = Loaded::new(&host, &args.ask.component, &args.ask.call)?;
+    let question = read_question(&loaded, args.ask.hook, &args.ask.question)?;
     let digest = digest_of(&question, &loaded.settings)?;
     if let Some(before) = &before {
         comparable(before, question.hook(), &digest)?;
     }
     let now = measure((&host, &loaded), question, digest, Duration::from_secs(args.seconds))?;
     print(&match args.output {
-        Format::Table => table(&now, before.as_ref()),
-        Format::Json => text::json(&Compared { now: &now, before: before.as_ref() })?,
+        TableFormat::Table => table(&now, before.as_ref()),
+        TableFormat::Json => text::json(&Compared { now: &now, before: before.as_ref() })?,
     })?;
     if let Some(path) = &args.save {
         std::fs::write(path, text::json(&now)?)
@@ -255,6 +238,7 @@ fn table(now: &Measured, before: Option<&Measured>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::plugin::component::CallArgs;
 
     fn measured() -> Measured {
         Measured {
@@ -340,15 +324,12 @@ mod tests {
         ] {
             let call = CallArgs::with_settings(settings);
             let args = BenchArgs {
-                component: file("mine.wasm"),
-                hook: None,
-                question: file(question),
-                call,
+                ask: AskArgs { component: file("mine.wasm"), hook: None, question: file(question), call },
                 seconds: 1,
                 save: None,
                 compare: Some(file(before)),
                 threshold: 10.0,
-                output: Format::Table,
+                output: TableFormat::Table,
             };
             let error = run(&args).unwrap_err();
             assert!(format!("{error:#}").contains(part), "{question} {settings:?} {before}: {error:#}");

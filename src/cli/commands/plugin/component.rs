@@ -34,6 +34,22 @@ pub(super) struct CallArgs {
     deadline: Option<Duration>,
 }
 
+/// A component and a question for it.
+#[derive(Clone, Debug, Args)]
+pub(super) struct AskArgs {
+    /// The component.
+    #[arg(value_name = "COMPONENT")]
+    pub(super) component: PathBuf,
+    /// The hook. It may be left out if the question names it, or if the component has only one.
+    #[arg(long, value_name = "HOOK", value_parser = parse_hook)]
+    pub(super) hook: Option<Hook>,
+    /// The question: a file in YAML or JSON, or - for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(super) question: PathBuf,
+    #[command(flatten)]
+    pub(super) call: CallArgs,
+}
+
 fn parse_fuel(text: &str) -> Result<u64, String> {
     text.parse().ok().map_or_else(|| Err(format!("{text:?} must be a number of units")), check_fuel)
 }

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use paddock_plugin_host::{Host, Limits, Source};
 use serde::Serialize;
 
 use super::component;
-use super::text;
+use super::text::{self, TableFormat};
 use crate::output::{print, read};
 use crate::usage::OrBadUsage as _;
 
@@ -23,15 +23,7 @@ pub(crate) struct InspectArgs {
     component: PathBuf,
     /// Format of the output.
     #[arg(long, short, value_name = "FORMAT", default_value = "table")]
-    output: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Lines of text, for people.
-    Table,
-    /// One JSON object.
-    Json,
+    output: TableFormat,
 }
 
 /// A component, as it is printed.
@@ -104,8 +96,8 @@ pub(crate) fn run(InspectArgs { component: path, output }: &InspectArgs) -> anyh
     let inspection =
         Inspection::new(&host, &component::name(path), &bytes).with_context(|| path.display().to_string())?;
     print(&match output {
-        Format::Table => inspection.table(),
-        Format::Json => text::json(&inspection)?,
+        TableFormat::Table => inspection.table(),
+        TableFormat::Json => text::json(&inspection)?,
     })?;
     inspection.accepted()
 }

@@ -1,13 +1,11 @@
 //! `paddock plugin run`: asks a plugin one question.
 
-use std::path::PathBuf;
-
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use paddock_core::question::{AdmissionAnswer, Answer, Hook, IdleAnswer, PoolSizeAnswer, RuntimeClassAnswer};
+use paddock_core::question::{AdmissionAnswer, Answer, IdleAnswer, PoolSizeAnswer, RuntimeClassAnswer};
 use serde::Serialize;
 
-use super::component::{self, Asked, CallArgs, Loaded, Note, Outcome, parse_hook, read_question};
+use super::component::{self, AskArgs, Asked, Loaded, Note, Outcome, read_question};
 use super::text;
 use crate::output::print;
 
@@ -24,17 +22,8 @@ Examples:
   paddock plugin run my-plugin.wasm --question question.yaml --settings '{\"desired\": 3}' --usage
   paddock plugin run my-plugin.wasm --hook idle --question - < question.yaml")]
 pub(crate) struct RunArgs {
-    /// The component.
-    #[arg(value_name = "COMPONENT")]
-    component: PathBuf,
-    /// The hook. It may be left out if the question names it, or if the component has only one.
-    #[arg(long, value_name = "HOOK", value_parser = parse_hook)]
-    hook: Option<Hook>,
-    /// The question: a file in YAML or JSON, or - for standard input.
-    #[arg(long, value_name = "FILE")]
-    question: PathBuf,
     #[command(flatten)]
-    call: CallArgs,
+    ask: AskArgs,
     /// Format of the output.
     #[arg(long, short, value_name = "FORMAT", default_value = "yaml")]
     output: Format,
@@ -98,11 +87,11 @@ impl<'a> From<&'a Answer> for AnswerFields<'a> {
 
 /// Asks the question and prints the answer.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
-    text::at_most_one_is_stdin(&[args.call.settings(), ("--question", Some(&args.question))])?;
+    text::at_most_one_is_stdin(&[args.ask.call.settings(), ("--question", Some(&args.ask.question))])?;
     component::log()?;
     let host = component::host()?;
-    let loaded = Loaded::new(&host, &args.component, &args.call)?;
-    let question = read_question(&loaded, args.hook, &args.question)?;
+    let loaded = Loaded::new(&host, &args.ask.component, &args.ask.call)?;
+    let question = read_question(&loaded, args.ask.hook, &args.ask.question)?;
     let settings = loaded.settings.clone();
     let Asked { outcome, usage, took } = loaded.ask(&host, &settings, question);
     let show = |answer: &Answer| {
@@ -143,15 +132,18 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::plugin::component::CallArgs;
     use crate::usage::BadUsage;
 
     #[test]
     fn standard_input_is_not_read_twice() {
         let args = RunArgs {
-            component: "nowhere.wasm".into(),
-            hook: None,
-            question: "-".into(),
-            call: CallArgs::with_settings(Some("-")),
+            ask: AskArgs {
+                component: "nowhere.wasm".into(),
+                hook: None,
+                question: "-".into(),
+                call: CallArgs::with_settings(Some("-")),
+            },
             output: Format::Yaml,
             usage: false,
         };

@@ -4,11 +4,21 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::output;
 use crate::usage::bad_usage;
+
+/// A format of output that people read by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum TableFormat {
+    /// Lines of text, for people.
+    Table,
+    /// One JSON object.
+    Json,
+}
 
 /// The name of a file that stands for standard input.
 const STDIN: &str = "-";
