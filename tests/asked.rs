@@ -311,6 +311,7 @@ fn created(plan: &Plan, kind: Kind) -> Option<Value> {
         Action::Create { .. }
         | Action::Patch { .. }
         | Action::Resize { .. }
+        | Action::Adopt { .. }
         | Action::Deliver { .. }
         | Action::Delete { .. } => None,
     })

@@ -145,7 +145,11 @@ impl Cluster {
                         json_patch::merge(&mut cluster.sandbox, body);
                         cluster.store(Kind::Sandbox, cluster.sandbox.clone());
                     }
-                    Action::Patch { .. } | Action::Resize { .. } | Action::Deliver { .. } | Action::Delete { .. } => {}
+                    Action::Patch { .. }
+                    | Action::Resize { .. }
+                    | Action::Adopt { .. }
+                    | Action::Deliver { .. }
+                    | Action::Delete { .. } => {}
                 }
             }
         }

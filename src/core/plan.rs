@@ -106,12 +106,25 @@ impl Op {
     #[must_use]
     pub fn is_large(&self) -> bool {
         match &self.action {
-            Action::Create { body } | Action::Patch { body, .. } | Action::Resize { body, .. } => {
-                budget::is_large(body)
-            }
+            Action::Create { body }
+            | Action::Patch { body, .. }
+            | Action::Resize { body, .. }
+            | Action::Adopt { body, .. } => budget::is_large(body),
             Action::Deliver { data, body, .. } => data.large || budget::is_large(body),
             Action::Delete { .. } => false,
         }
+    }
+
+    /// Makes `owner` the controller of an object that no client has changed meanwhile, with the references in `body`.
+    pub(crate) fn adopt(owner: &Object, object: &Object, body: Value) -> Self {
+        let action = Action::Adopt {
+            uid: object.meta.uid.to_string(),
+            resource_version: object.meta.resource_version.to_string(),
+            owner: owner.key.clone(),
+            owner_uid: owner.meta.uid.to_string(),
+            body,
+        };
+        Self { key: object.key.clone(), reason: Reason::Adopted, action }
     }
 
     /// Patches the status of an object.
@@ -167,6 +180,20 @@ pub enum Action {
         /// The patch, without the preconditions.
         body: Value,
     },
+    /// A JSON merge patch that gives an object a controller. The operator first reads the controller from the API server:
+    /// an object that is attached while its controller is being deleted is deleted too (ADR 0098).
+    Adopt {
+        /// The UID that the object must still have.
+        uid: String,
+        /// The `resourceVersion` that the object must still have.
+        resource_version: String,
+        /// The new controller, which must not be terminating.
+        owner: Key,
+        /// The UID that the new controller must still have.
+        owner_uid: String,
+        /// The patch, without the preconditions.
+        body: Value,
+    },
     /// Delivers the data of a claim to a pod: the operator reads the claim and the Secrets that it references, creates a
     /// Secret with the data, and then patches the pod. A plan does not contain the data. If the Secret exists, it is
     /// deleted and created again, because only its creator knows what is in it.
@@ -216,6 +243,7 @@ impl Action {
             Action::Patch { status: true, .. } => "patch_status",
             Action::Patch { status: false, .. } => "patch",
             Action::Resize { .. } => "resize",
+            Action::Adopt { .. } => "adopt",
             Action::Deliver { .. } => "deliver",
             Action::Delete { .. } => "delete",
         }
@@ -456,15 +484,17 @@ impl fmt::Display for Op {
             Action::Patch { status: true, .. } => "patch status of",
             Action::Patch { .. } => "patch",
             Action::Resize { .. } => "resize",
+            Action::Adopt { .. } => "adopt",
             Action::Deliver { .. } => "deliver the data of a claim to",
             Action::Delete { .. } => "delete",
         };
         write!(f, "{verb} {} because {}", self.key, self.reason)?;
         match &self.action {
-            Action::Patch { body, .. } | Action::Resize { body, .. } | Action::Deliver { body, .. } => {
-                write!(f, ": {body}")
-            }
             Action::Create { .. } | Action::Delete { .. } => Ok(()),
+            Action::Patch { body, .. }
+            | Action::Resize { body, .. }
+            | Action::Adopt { body, .. }
+            | Action::Deliver { body, .. } => write!(f, ": {body}"),
         }
     }
 }

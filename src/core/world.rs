@@ -180,7 +180,9 @@ impl World {
             Action::Patch { uid, resource_version: version, .. } => {
                 holds(uid, version.as_deref()) && (version.is_none() || !busy)
             }
-            Action::Resize { uid, resource_version, .. } => holds(uid, Some(resource_version)) && !busy,
+            Action::Resize { uid, resource_version, .. } | Action::Adopt { uid, resource_version, .. } => {
+                holds(uid, Some(resource_version)) && !busy
+            }
             Action::Deliver { uid, .. } => holds(uid, None),
             Action::Delete { uid, resource_version: version, .. } => holds(uid, version.as_deref()) && !busy,
         }
@@ -194,7 +196,9 @@ impl World {
             Action::Patch { uid, resource_version, .. } | Action::Delete { uid, resource_version, .. } => {
                 (uid, resource_version.as_ref())
             }
-            Action::Resize { uid, resource_version, .. } => (uid, Some(resource_version)),
+            Action::Resize { uid, resource_version, .. } | Action::Adopt { uid, resource_version, .. } => {
+                (uid, Some(resource_version))
+            }
             Action::Deliver { uid, .. } => (uid, None),
         };
         match resource_version {
@@ -233,6 +237,7 @@ impl World {
                     let named = match &op.action {
                         Action::Patch { uid, .. }
                         | Action::Resize { uid, .. }
+                        | Action::Adopt { uid, .. }
                         | Action::Deliver { uid, .. }
                         | Action::Delete { uid, .. } => Some(uid.as_str()),
                         Action::Create { .. } => None,

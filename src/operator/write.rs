@@ -1,9 +1,10 @@
 //! Step 5 of a reconcile: sends the writes of a plan to the API server. No other part sends the operations of plans.
 //!
 //! [`Writer`] executes a plan, `request` turns an operation into an HTTP request, and `reply` turns the response into
-//! an outcome. `deliver` creates the Secret with the data of a claim. `events` publishes Kubernetes Events, independently
-//! of the writes.
+//! an outcome. `deliver` creates the Secret with the data of a claim. `calls` sends the other requests of an operation.
+//! `events` publishes Kubernetes Events, independently of the writes.
 
+mod calls;
 mod deliver;
 mod events;
 mod reply;

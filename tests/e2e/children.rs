@@ -17,7 +17,8 @@ pub(super) fn tests() -> Vec<Test> {
     ]
 }
 
-fn with_children() -> Value {
+/// A Sandbox with a Service and a volume claim.
+pub(super) fn with_children() -> Value {
     sandbox("a", json!({ "service": true, "volumeClaimTemplates": [disk("data", "1Gi")] }))
 }
 

@@ -79,6 +79,8 @@ struct Shared {
     kills: watch::Sender<u64>,
     /// A new value ends the open watches.
     cut: watch::Sender<u64>,
+    /// The plural of a resource whose watches deliver nothing at present.
+    held: watch::Sender<Option<&'static str>>,
     closed: AtomicBool,
     storm: Mutex<Option<StatusCode>>,
     refused: AtomicU64,
@@ -103,6 +105,7 @@ impl Proxy {
             victim: Mutex::new(None),
             kills: watch::Sender::new(0),
             cut: watch::Sender::new(0),
+            held: watch::Sender::new(None),
             closed: AtomicBool::new(false),
             storm: Mutex::new(None),
             refused: AtomicU64::new(0),
@@ -143,6 +146,11 @@ impl Proxy {
     /// Breaks every open watch.
     pub(crate) fn cut_watches(&self) {
         self.shared.cut.send_modify(|n| *n += 1);
+    }
+
+    /// Holds back the events of the watches of one resource, until this is called with `None`.
+    pub(crate) fn hold_watches(&self, of: Option<&'static str>) {
+        self.shared.held.send_replace(of);
     }
 
     /// Refuses every request with this status, reads included, until this is called with `None`. Open watches continue.
@@ -366,6 +374,7 @@ fn watches(request: &Request) -> bool {
 
 async fn forward(shared: &Shared, request: Request) -> Response {
     let watching = watches(&request);
+    let resource = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
     let (mut parts, body) = request.into_parts();
     let body = match to_bytes(body, LARGEST).await {
         Ok(body) => body,
@@ -381,7 +390,14 @@ async fn forward(shared: &Shared, request: Request) -> Response {
         Ok(reply) if !watching => reply.map(Body::new),
         Ok(reply) => {
             use futures::StreamExt as _;
-            let stream = Body::new(reply.into_body()).into_data_stream();
+            let held = shared.held.subscribe();
+            let stream = Body::new(reply.into_body()).into_data_stream().then(move |event| {
+                let (mut held, resource) = (held.clone(), resource.clone());
+                async move {
+                    let _ = held.wait_for(|held| *held != Some(&*resource)).await;
+                    event
+                }
+            });
             let until_cut = stream.take_until(async move {
                 let _ = cut.changed().await;
             });

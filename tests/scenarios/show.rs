@@ -72,6 +72,9 @@ fn op(op: &Op) -> (String, String) {
         Action::Resize { resource_version, body, .. } => {
             ("resize", format!(" if version {resource_version}"), Some(body))
         }
+        Action::Adopt { resource_version, body, .. } => {
+            ("adopt", format!(" if version {resource_version}"), Some(body))
+        }
         Action::Deliver { data, body, .. } => {
             ("deliver", format!(" by Secret {} with data {} of {}", data.secret, data.digest, data.claim), Some(body))
         }

@@ -281,6 +281,7 @@ impl ScriptedCluster {
             Action::Create { .. } => verb == "create",
             Action::Patch { .. } => verb == "patch",
             Action::Resize { .. } => verb == "resize",
+            Action::Adopt { .. } => verb == "adopt",
             Action::Deliver { .. } => verb == "deliver",
             Action::Delete { .. } => verb == "delete",
         };

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::manifest::taken_over_by;
 use crate::object::{Body, Object};
-use crate::plan::{Op, Reason};
+use crate::plan::Op;
 
 /// Whether a Sandbox may adopt an object of the right name.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) const PREPARED: &str =
 /// Makes `owner` the controller of an object.
 pub(super) fn adopt(owner: &Object, object: &Object, labels: Value) -> Op {
     let body = json!({ "metadata": { "ownerReferences": taken_over_by(owner, object), "labels": labels } });
-    Op::patch_if_unchanged(object, Reason::Adopted, body)
+    Op::adopt(owner, object, body)
 }
 
 /// Whether a user offers an object for adoption: it has the label that allows it and no controller, and it is not

@@ -49,7 +49,7 @@ impl PendingWrite {
             }
             Action::Patch { status, .. } => PendingWrite::Patch { status: *status },
             Action::Resize { .. } => PendingWrite::Resize,
-            Action::Deliver { .. } => PendingWrite::Patch { status: false },
+            Action::Adopt { .. } | Action::Deliver { .. } => PendingWrite::Patch { status: false },
         }
     }
 }

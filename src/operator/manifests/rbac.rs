@@ -297,6 +297,8 @@ fn verbs(kind: Kind, granted: impl Fn(Write) -> bool) -> Vec<&'static str> {
 fn of_kind(kind: Kind, granted: impl Fn(Write) -> bool) -> Vec<PolicyRule> {
     let mut verbs = verbs(kind, &granted);
     verbs.extend(["list", "watch"]);
+    // Before a Sandbox adopts an object, the operator reads the Sandbox anew.
+    verbs.extend((kind.own() == Some(OwnKind::Sandbox)).then_some("get"));
     verbs.sort_unstable();
     let mut rules = vec![rule(kind.group(), &[kind.plural()], &verbs)];
     if writes(kind).contains(&Write::PatchStatus) && granted(Write::PatchStatus) {

@@ -5,25 +5,22 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DeleteParams, GetParams, PostParams};
-use kube::client::Body;
-use kube::core::request::Error;
-use kube::core::{Request, Status};
-use kube::{Client, Resource};
+use kube::Resource;
+use kube::api::{DeleteParams, PostParams};
+use kube::core::Request;
 use paddock_api::SandboxClaimSpec;
 use paddock_api::kind::Key;
 use paddock_api::names::FIELD_MANAGER;
 use paddock_core::manifest::{SecretValues, check_bytes, claim_secret};
 use paddock_core::model;
-use paddock_core::plan::{ClaimDelivery, Outcome};
+use paddock_core::plan::ClaimDelivery;
 use serde::Deserialize;
 
+use super::calls::{Calls, conflict, rejected};
 use super::reply::Reply;
 use super::request::collection;
-use crate::limiter::Signal;
-use crate::limits;
 
 /// The parts of a claim that a delivery reads.
 #[derive(Deserialize)]
@@ -39,13 +36,12 @@ struct Metadata {
 
 /// Creates the Secrets with the data of claims.
 pub(super) struct Deliverer {
-    client: Client,
+    calls: Calls,
 }
 
 impl Deliverer {
-    /// `client` must not retry by itself.
-    pub(super) fn new(client: Client) -> Self {
-        Self { client }
+    pub(super) fn new(calls: Calls) -> Self {
+        Self { calls }
     }
 
     /// Reads the claim and the Secrets to which it refers, and returns the JSON of the Secret with the data. Each request
@@ -67,7 +63,7 @@ impl Deliverer {
     pub(super) async fn create_secret(&self, pod: &Key, data: &ClaimDelivery, body: &[u8]) -> Result<(), Reply> {
         let secrets = secrets(&pod.namespace);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        let create = || self.send(secrets.create(&params, body.to_vec()));
+        let create = || self.calls.send(secrets.create(&params, body.to_vec()));
         let first = create().await?;
         if first.code.is_success() {
             return Ok(());
@@ -75,7 +71,7 @@ impl Deliverer {
         if !first.already_exists() {
             return Err(first.refused(&format!("Secret {}", data.secret)));
         }
-        let deleted = self.send(secrets.delete(&data.secret, &DeleteParams::default())).await?;
+        let deleted = self.calls.send(secrets.delete(&data.secret, &DeleteParams::default())).await?;
         if !deleted.code.is_success() && deleted.code != StatusCode::NOT_FOUND {
             return Err(deleted.refused(&format!("Secret {} exists and cannot be replaced", data.secret)));
         }
@@ -99,7 +95,7 @@ impl Deliverer {
 
     /// Reads the claim, because the World does not keep its content.
     async fn read_claim(&self, data: &ClaimDelivery) -> Result<SandboxClaimSpec, Reply> {
-        let answer = self.get(&collection(&data.claim), &data.claim.name).await?;
+        let answer = self.calls.get(&collection(&data.claim), &data.claim.name).await?;
         if answer.code == StatusCode::NOT_FOUND {
             return Err(conflict());
         }
@@ -125,7 +121,7 @@ impl Deliverer {
                 continue;
             }
             let name = &reference.name;
-            let answer = self.get(&secrets(&pod.namespace), name).await?;
+            let answer = self.calls.get(&secrets(&pod.namespace), name).await?;
             if answer.code == StatusCode::NOT_FOUND {
                 return Err(rejected(
                     404,
@@ -147,61 +143,10 @@ impl Deliverer {
         }
         Ok(values)
     }
-
-    async fn get(&self, collection: &Request, name: &str) -> Result<Answer, Reply> {
-        let request = collection.get(name, &GetParams::default());
-        let answer = tokio::time::timeout(limits::WRITE_TIMEOUT, self.send(request)).await;
-        // Nothing was written yet.
-        answer.unwrap_or_else(|_elapsed| Err(Reply::unsent()))
-    }
-
-    async fn send(&self, request: Result<http::Request<Vec<u8>>, Error>) -> Result<Answer, Reply> {
-        let request =
-            request.map_err(|_| rejected(400, "a name of the delivery does not fit into a URL".to_owned()))?;
-        // Nothing is known about a request without a reply, and its repetition does no harm.
-        let response = self.client.send(request.map(Body::from)).await.map_err(|_| Reply::lost())?;
-        let (parts, body) = response.into_parts();
-        let body = body.collect_bytes().await.map_err(|_| Reply::lost())?;
-        Ok(Answer { code: parts.status, headers: parts.headers, body: body.to_vec() })
-    }
 }
 
 fn secrets(namespace: &str) -> Request {
     Request::new(Secret::url_path(&(), Some(namespace)))
-}
-
-/// A complete response.
-struct Answer {
-    code: StatusCode,
-    headers: HeaderMap,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn status(&self) -> Option<Status> {
-        serde_json::from_slice(&self.body).ok()
-    }
-
-    fn already_exists(&self) -> bool {
-        self.code == StatusCode::CONFLICT && self.status().is_some_and(|status| status.reason == "AlreadyExists")
-    }
-
-    /// The reply of the operation, if this part of it failed.
-    fn refused(&self, what: &str) -> Reply {
-        // An admission plugin (ResourceQuota) had a conflict of its own.
-        if self.code == StatusCode::CONFLICT {
-            return conflict();
-        }
-        Reply::of_failure(self.code, &self.headers, self.status(), |message| format!("{what}: {message}"))
-    }
-}
-
-fn rejected(status: u16, message: String) -> Reply {
-    Reply { outcome: Outcome::Rejected { status, message, by_policy: false }, signal: Signal::Served }
-}
-
-fn conflict() -> Reply {
-    Reply { outcome: Outcome::Conflict, signal: Signal::Served }
 }
 
 #[cfg(test)]

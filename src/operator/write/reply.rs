@@ -136,8 +136,10 @@ fn missing(op: &Op, status: Status) -> Outcome {
             Outcome::Rejected { status: 404, message: "it does not serve pods/resize".to_owned(), by_policy: false }
         }
         Action::Resize { .. } => Outcome::Gone,
-        Action::Patch { .. } | Action::Deliver { .. } | Action::Delete { .. } if named => Outcome::Gone,
-        Action::Patch { .. } | Action::Deliver { .. } | Action::Delete { .. } => Outcome::Busy,
+        Action::Patch { .. } | Action::Adopt { .. } | Action::Deliver { .. } | Action::Delete { .. } if named => {
+            Outcome::Gone
+        }
+        Action::Patch { .. } | Action::Adopt { .. } | Action::Deliver { .. } | Action::Delete { .. } => Outcome::Busy,
     }
 }
 
@@ -150,6 +152,7 @@ fn conflict(op: &Op, reason: &str) -> Outcome {
         Action::Create { .. }
         | Action::Patch { .. }
         | Action::Resize { .. }
+        | Action::Adopt { .. }
         | Action::Deliver { .. }
         | Action::Delete { resource_version: Some(_), .. } => Outcome::Conflict,
         Action::Delete { resource_version: None, .. } => Outcome::Gone,

@@ -38,6 +38,11 @@ pub(super) fn request(op: &Op) -> Result<http::Request<Body>, Error> {
             let patch = Patch::Strategic(with_preconditions(body.clone(), uid, Some(resource_version)));
             collection.patch_subresource("resize", name, &params, &patch)
         }
+        Action::Adopt { uid, resource_version, body, .. } => {
+            let params = PatchParams { field_manager, ..PatchParams::default() };
+            let patch = with_preconditions(body.clone(), uid, Some(resource_version));
+            collection.patch(name, &params, &Patch::Merge(patch))
+        }
         Action::Deliver { uid, data: _, body } => {
             let params = PatchParams { field_manager, ..PatchParams::default() };
             collection.patch(name, &params, &Patch::Merge(with_preconditions(body.clone(), uid, None)))

@@ -10,6 +10,7 @@ use paddock_core::plan::{Action, Op, Outcome, Plan, Reason};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::calls::Calls;
 use super::deliver::Deliverer;
 use super::reply::Reply;
 use super::request::request;
@@ -23,6 +24,7 @@ use paddock_kube::leader::Fence;
 /// Executes plans. No other part sends the operations of plans.
 pub struct Writer {
     client: Client,
+    calls: Calls,
     deliverer: Deliverer,
     world: SharedWorld,
     queue: Queue,
@@ -54,8 +56,9 @@ impl Writer {
         metrics: Metrics,
     ) -> Self {
         let large = WriteLimiter::fixed(limits::LARGE_WRITES);
-        let deliverer = Deliverer::new(client.clone());
-        Self { client, deliverer, world, queue, limiter, fence, metrics, large }
+        let calls = Calls::new(client.clone());
+        let deliverer = Deliverer::new(calls.clone());
+        Self { client, calls, deliverer, world, queue, limiter, fence, metrics, large }
     }
 
     /// Sends the steps of a plan one after the other, and the operations of a step together.
@@ -138,11 +141,14 @@ impl Writer {
         (reply, at_least)
     }
 
-    /// Reads what a delivery writes. A new leader may be at work meanwhile, which does no harm. Other operations write
-    /// nothing that the API server has to be asked for.
+    /// Reads what a delivery writes, or whether a new controller still exists. A new leader may be at work meanwhile, which
+    /// does no harm. Other operations write nothing that the API server has to be asked for.
     async fn read_first(&self, op: &Op) -> Result<Vec<u8>, Reply> {
         match &op.action {
             Action::Deliver { uid, data, .. } => self.deliverer.read(&op.key, uid, data).await,
+            Action::Adopt { owner, owner_uid, .. } => {
+                self.calls.check_is_live(owner, owner_uid).await.map(|()| Vec::new())
+            }
             Action::Create { .. } | Action::Patch { .. } | Action::Resize { .. } | Action::Delete { .. } => {
                 Ok(Vec::new())
             }
@@ -186,7 +192,11 @@ impl Writer {
 fn brings_data(op: &Op) -> bool {
     match &op.action {
         Action::Patch { body, .. } => body["metadata"]["annotations"][annotation::CLAIM_DATA_DIGEST].is_string(),
-        Action::Create { .. } | Action::Resize { .. } | Action::Deliver { .. } | Action::Delete { .. } => false,
+        Action::Create { .. }
+        | Action::Resize { .. }
+        | Action::Adopt { .. }
+        | Action::Deliver { .. }
+        | Action::Delete { .. } => false,
     }
 }
 
@@ -198,9 +208,11 @@ fn verdict(op: &Op, outcome: &Outcome, at_least: Option<Duration>) -> Option<Don
         // new decision.
         Outcome::Gone => match op.action {
             Action::Delete { .. } => None,
-            Action::Patch { .. } | Action::Resize { .. } | Action::Deliver { .. } | Action::Create { .. } => {
-                Some(Done::Again)
-            }
+            Action::Create { .. }
+            | Action::Patch { .. }
+            | Action::Resize { .. }
+            | Action::Adopt { .. }
+            | Action::Deliver { .. } => Some(Done::Again),
         },
         Outcome::Conflict | Outcome::Exists => Some(Done::Again),
         Outcome::Rejected { .. } | Outcome::Busy | Outcome::Unknown => Some(Done::Failed { at_least }),

@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use http::StatusCode;
 use paddock_cluster::eventually;
+use serde_json::json;
 
 use super::{alone, faults};
 use crate::e2e::burst::{ApiShape, Burst, Retry, Surplus};
+use crate::e2e::children::with_children;
+use crate::e2e::json::{controller, ready, uid};
+use crate::e2e::kinds::{POD, SANDBOX, SERVICE, VOLUME_CLAIM};
 use crate::e2e::namespace::TestNamespace;
 use crate::e2e::proxy::{Fate, Proxy};
 use crate::framework::Test;
@@ -20,6 +24,7 @@ pub(super) fn tests() -> Vec<Test> {
         backoff_grows_during_500,
         not_found_of_a_kind_deletes_no_object,
         watches_that_expire_are_listed_again,
+        operator_that_has_not_seen_an_orphaning_deletion_lets_the_children_live,
     ]
 }
 
@@ -135,5 +140,43 @@ async fn watches_that_expire_are_listed_again() {
     let expired = proxy.expired();
     burst.settle(80, Surplus::Never).await;
     println!("{expired} watches got the error that their version had expired");
+    operator.process.kill().await.expect("it ends");
+}
+
+/// The garbage collector detaches the children, and the operator still believes that their Sandbox stays. If it attached
+/// them again, the garbage collector would delete them, with the files of the user.
+async fn operator_that_has_not_seen_an_orphaning_deletion_lets_the_children_live() {
+    let (faults, _alone) = faults().await;
+    let ns = TestNamespace::new(&faults.cluster, "orphans-unseen").await;
+    let proxy = Proxy::start(&faults.cluster, &faults.account, &ns.namespace, Box::new(|_, _, _| Fate::Pass)).await;
+    let operator = alone(faults, &ns, &proxy.kubeconfig).await;
+    ns.create(with_children()).await;
+    ns.until(SANDBOX, "a", "Ready", ready).await;
+    let children = [(POD, "a"), (SERVICE, "a"), (VOLUME_CLAIM, "data-a")];
+    let mut uids = Vec::new();
+    for (kind, name) in children {
+        uids.push(uid(&ns.get(kind, name).await).to_owned());
+    }
+    proxy.hold_watches(Some("sandboxes"));
+    ns.kubectl(&["delete", "sandbox", "a", "--cascade=orphan"], None).await.expect("deleted");
+    for kind in ["Pod", "Service", "PersistentVolumeClaim"] {
+        let label = |name: &str, value: &str| format!("{name}=\"{value}\"");
+        let wanted = [label("kind", kind), label("verb", "adopt"), label("outcome", "conflict")];
+        let tried = |line: &str| line.starts_with("paddock_writes_total") && wanted.iter().all(|w| line.contains(w));
+        eventually(&format!("the operator wants its {kind} back"), async || {
+            operator.metrics().await.lines().any(tried)
+        })
+        .await;
+    }
+    for (kind, name) in children {
+        let child = ns.get(kind, name).await;
+        assert_eq!((controller(&child), &child["metadata"]["deletionTimestamp"]), ("", &json!(null)), "{kind:?}");
+    }
+    proxy.hold_watches(None);
+    let made = ns.create(with_children()).await;
+    for ((kind, name), before) in children.into_iter().zip(uids) {
+        let child = ns.until(kind, name, "belongs to the new Sandbox", |o| controller(o) == uid(&made)).await;
+        assert_eq!(uid(&child), before, "{kind:?}");
+    }
     operator.process.kill().await.expect("it ends");
 }

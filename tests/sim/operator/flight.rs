@@ -108,6 +108,18 @@ pub(crate) fn carry_out(api: &mut Api, op: &Op) -> Outcome {
             let action = Action::Patch { uid: uid.clone(), resource_version: version, status: false, body };
             carry_out(api, &Op { key: op.key.clone(), reason: op.reason, action })
         }
+        Action::Adopt { uid, resource_version, owner, owner_uid, body } => {
+            let owner = api.get(&Id::new(resource(owner.kind), &owner.namespace, &owner.name));
+            let live = owner.is_some_and(|owner| {
+                owner["metadata"]["uid"] == **owner_uid && owner["metadata"]["deletionTimestamp"].is_null()
+            });
+            if !live {
+                return Outcome::Conflict;
+            }
+            let (uid, version) = (uid.clone(), Some(resource_version.clone()));
+            let action = Action::Patch { uid, resource_version: version, status: false, body: body.clone() };
+            carry_out(api, &Op { key: op.key.clone(), reason: op.reason, action })
+        }
         // The model has no Secrets, so a delivery is the patch of the pod that announces it.
         Action::Deliver { uid, data: _, body } => {
             let (uid, body) = (uid.clone(), body.clone());

@@ -36,7 +36,7 @@ const CONNECTED: [(&str, &str); 32] = [
     ("guard::follow", "reports admission policies that are not in force"),
     ("guard::check", "reads them, beside the reconcile"),
     ("guard::read", "reads one of them"),
-    ("deliver::Deliverer", "creates the Secret of a pod from a claim and the Secrets that the claim refers to"),
+    ("calls::Calls", "reads what an operation needs, and creates the Secret of a pod for `deliver`"),
     ("config_sync::WebhookConfigSync", "the webhook configurations"),
     ("own_deployment::OwnDeployment", "the Deployment of this process, for the end of the webhook configurations"),
     ("registration_events::RegistrationEvents", "reports the webhook configurations to users"),

@@ -42,13 +42,22 @@ pub(super) fn planned(project: &Project) -> Result<Vec<String>> {
 /// The writes in the plans of all scenarios.
 fn writes(tree: &Tree) -> Result<BTreeSet<Write>> {
     let plans = tree.below("tests/scenarios").filter(|(path, _)| path.ends_with(".plan"));
-    let writes: BTreeSet<Write> = plans.flat_map(|(_, text)| text.lines().filter_map(write)).collect();
+    let writes: BTreeSet<Write> = plans.flat_map(|(_, text)| text.lines().flat_map(write)).collect();
     anyhow::ensure!(!writes.is_empty(), "no scenario plans anything");
     Ok(writes)
 }
 
-/// Parses a line such as `create Pod/agents/a because PodMissing`.
-fn write(line: &str) -> Option<Write> {
+/// The requests for a line such as `create Pod/agents/a because PodMissing`. Only Sandboxes adopt, and the operator reads
+/// the Sandbox first.
+fn write(line: &str) -> Vec<Write> {
+    let owner = ("get".to_owned(), "agents.x-k8s.io".to_owned(), "sandboxes".to_owned());
+    match line.strip_prefix("adopt ") {
+        Some(rest) => parse(&format!("patch {rest}")).into_iter().chain([owner]).collect(),
+        None => parse(line).into_iter().collect(),
+    }
+}
+
+fn parse(line: &str) -> Option<Write> {
     let (verb, subresource, rest) = if let Some(rest) = line.strip_prefix("patch status of ") {
         ("patch", "/status", rest)
     } else if let Some(rest) = line.strip_prefix("resize ") {

@@ -6,7 +6,9 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
+use kube::Client;
 use paddock_api::kind::Kind;
+use paddock_core::plan::Outcome;
 use serde_json::{Value, json};
 
 use super::*;
@@ -93,7 +95,7 @@ async fn deliver(
         large: false,
     };
     let pod = Key::new(Kind::Pod, "ns", "p-a");
-    let deliverer = Deliverer::new(client);
+    let deliverer = Deliverer::new(Calls::new(client));
     let delivered = match deliverer.read(&pod, "uid-of-pod", &data).await {
         Ok(body) => deliverer.create_secret(&pod, &data, &body).await,
         Err(reply) => Err(reply),

@@ -36,7 +36,8 @@ struct Server {
 }
 
 async fn handle(State(server): State<Server>, method: Method, uri: Uri, _: HeaderMap, body: String) -> Response {
-    let body: Value = serde_json::from_str(&body).unwrap();
+    // A GET has no body.
+    let body: Value = serde_json::from_str(&body).unwrap_or_default();
     server.seen.lock().unwrap().push(format!("{method} {}", uri.path()));
     let stored = || (StatusCode::CREATED, stored(&body).to_string()).into_response();
     match (server.answer)(&method, &body) {
@@ -221,6 +222,45 @@ fn stored_sandbox() -> (Value, paddock_core::object::Object) {
     });
     let object = paddock_core::object::Object::from_json(Kind::Sandbox, sandbox.clone()).unwrap();
     (sandbox, object)
+}
+
+#[tokio::test]
+async fn an_object_gets_no_controller_that_is_terminating_gone_or_another_one() {
+    const READ: &str = "GET /apis/agents.x-k8s.io/v1beta1/namespaces/ns/sandboxes/owner";
+    const PATCH: &str = "PATCH /apis/agents.x-k8s.io/v1beta1/namespaces/ns/sandboxes/s";
+    let ending = json!({ "metadata": { "uid": "o1", "deletionTimestamp": "2026-11-30T00:00:00Z" } });
+    for (owner, adopted) in [
+        (Some(json!({ "metadata": { "uid": "o1" } })), true),
+        (Some(json!({ "metadata": { "uid": "o2" } })), false),
+        (Some(ending), false),
+        (None, false),
+    ] {
+        let (stored, object) = stored_sandbox();
+        let answer = owner.clone();
+        let bench = bench(Fence::open(), move |method, _| match (method, &answer) {
+            (&Method::GET, Some(owner)) => Reaction::Reply((StatusCode::OK, owner.to_string()).into_response()),
+            (&Method::GET, None) => refuse(404, "NotFound", None),
+            _ => ok(&stored),
+        })
+        .await;
+        let action = Action::Adopt {
+            uid: "u1".into(),
+            resource_version: "1".into(),
+            owner: Key::new(Kind::Sandbox, "ns", "owner"),
+            owner_uid: "o1".into(),
+            body: json!({ "metadata": { "ownerReferences": [] } }),
+        };
+        let op = Op { key: object.key.clone(), reason: Reason::Adopted, action };
+        let _ = bench.world.observe(paddock_core::world::Observed::Applied(object), Timestamp::now());
+        let progress = bench.writer.execute(&Plan { steps: vec![vec![op]], ..Plan::default() }).await;
+        let (end, requests): (_, &[&str]) =
+            if adopted { (Progress::Stored, &[READ, PATCH]) } else { (Progress::Stopped(Done::Again), &[READ]) };
+        assert_eq!(
+            (progress, &**bench.seen.lock().unwrap()),
+            (end, &*requests.iter().map(|r| (*r).to_owned()).collect::<Vec<_>>()),
+            "{owner:?}"
+        );
+    }
 }
 
 /// Patches a known Sandbox. Returns the writer's result, the queue, and the time of the API server's reply.

@@ -262,7 +262,7 @@ fn slice_after(world: &World, plan: &Plan) -> (Vec<String>, Vec<i64>) {
     for op in plan.steps.iter().flatten().filter(|op| op.key.kind == Kind::EndpointSlice) {
         match &op.action {
             Action::Create { body } => slice = body.clone(),
-            Action::Patch { body, .. } => json_patch::merge(&mut slice, body),
+            Action::Patch { body, .. } | Action::Adopt { body, .. } => json_patch::merge(&mut slice, body),
             Action::Delete { .. } => slice = json!({ "endpoints": [], "ports": [] }),
             Action::Resize { .. } | Action::Deliver { .. } => panic!("a resize or a delivery of an EndpointSlice"),
         }

@@ -237,7 +237,7 @@ impl Model {
                 self.others.insert(op.key.clone(), body);
                 Ok(op.key.kind)
             }
-            Action::Patch { body, .. } => {
+            Action::Patch { body, .. } | Action::Adopt { body, .. } => {
                 json_patch::merge(self.others.get_mut(&op.key).expect("an object"), body);
                 Ok(op.key.kind)
             }
