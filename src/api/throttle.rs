@@ -31,13 +31,19 @@ pub struct ThrottleStatus {
 }
 
 impl ThrottleStatus {
+    /// Whether the pod is throttled or about to be.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        match self.state {
+            ThrottleState::Throttling | ThrottleState::Throttled => true,
+            ThrottleState::Restoring | ThrottleState::Failed => false,
+        }
+    }
+
     /// The time since which the pod is throttled, if it is.
     #[must_use]
     pub fn throttled_since(&self) -> Option<Timestamp> {
-        match self.state {
-            ThrottleState::Throttling | ThrottleState::Throttled => Some(self.since.0),
-            ThrottleState::Restoring | ThrottleState::Failed => None,
-        }
+        self.is_throttled().then_some(self.since.0)
     }
 }
 

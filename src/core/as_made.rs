@@ -64,9 +64,21 @@ pub fn touched(sandbox: &Object, pod: Option<&Object>, rules: Rules<'_>) -> Opti
     pod.and_then(|pod| pod::change(sandbox, model, pod, rules))
 }
 
+/// Whether [`touched`] reads the same from two versions of a Sandbox.
+#[must_use]
+pub(crate) fn same_sandbox(old: &Object, new: &Object) -> bool {
+    old.meta.uid == new.meta.uid
+        && old.meta.generation == new.meta.generation
+        && old.meta.labels == new.meta.labels
+        && old.meta.annotations == new.meta.annotations
+        && old.meta.controller == new.meta.controller
+        && old.template == new.template
+        && old.sandbox().map(|old| &old.spec) == new.sandbox().map(|new| &new.spec)
+}
+
 /// Whether [`touched`] reads the same from two versions of the Pod of a Sandbox.
 #[must_use]
-pub(crate) fn same_as_before(old: Option<&Object>, new: Option<&Object>) -> bool {
+pub(crate) fn same_pod(old: Option<&Object>, new: Option<&Object>) -> bool {
     match (old, new) {
         (None, None) => true,
         (Some(old), Some(new)) => {

@@ -33,8 +33,8 @@ use crate::model;
 pub use cluster::{Node, RuntimeClass, ServiceEndpoints};
 pub use cpu::{ContainerCpu, ContainerList, PodCpu};
 pub use json::JsonText;
-pub(crate) use meta::is_ours;
 pub use meta::{Meta, Owner, VolumeLoss};
+pub(crate) use meta::{OF_POLICY, is_ours};
 pub use pod::{ChangedContainer, ChangedPod, ConditionStatus, LostSource, LostVolume, Pod, PodCondition};
 pub use text_map::{TextMap, Texts, side_by_side};
 
@@ -252,8 +252,8 @@ impl Object {
         })
     }
 
-    /// Whether this owner controls the object. The kind, the group and the name are compared too, because the admission policy
-    /// for owners looks at Sandboxes alone.
+    /// Whether this owner controls the object. The UID alone is public, so a reference with the UID and another kind,
+    /// group or name is a forgery.
     #[must_use]
     pub fn is_child_of(&self, owner: &Object) -> bool {
         self.controlled_by(&owner.meta.uid) && self.owner_key().as_ref() == Some(&owner.key)
@@ -325,8 +325,7 @@ fn child_body(kind: ChildKind, meta: &ObjectMeta, mut fields: Fields) -> Body {
         ChildKind::VolumeClaim => Body::VolumeClaim(offered.then(|| fields.spec.to_string().into())),
         ChildKind::NetworkPolicy => {
             let annotations = meta.annotations.as_ref();
-            let ours = [annotation::POLICY_SPEC, annotation::POLICY_TEMPLATE];
-            let of_template = ours.iter().any(|name| annotations.is_some_and(|all| all.contains_key(*name)));
+            let of_template = OF_POLICY.iter().any(|name| annotations.is_some_and(|all| all.contains_key(*name)));
             let whole = of_template || offered || meta::is_owned(meta);
             Body::NetworkPolicy(if whole { JsonText::of(&fields.spec) } else { wire::selection(&fields.spec) })
         }

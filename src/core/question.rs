@@ -39,7 +39,7 @@ pub struct PluginRef {
 }
 
 /// The question of one hook.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "hook", rename_all = "kebab-case")]
 pub enum Question {
     /// See [`AdmissionQuestion`].

@@ -233,7 +233,7 @@ impl<'a> PluginSizer<'a> {
         let due = match &self.status {
             Some((before, _)) if *before == after => return StatusWrite::None,
             Some((before, written)) => status_due(before.counts != counts, Some(*written), settings, view.now)
-                .or_else(|| dip_ends(view.demand, refilling, settings, view.now).filter(|at| *at > view.now)),
+                .or_else(|| dip_ends(view.demand, refilling, settings, view.now)),
             None => None,
         };
         match due {

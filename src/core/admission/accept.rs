@@ -60,9 +60,10 @@ fn idle(question: &IdleQuestion, answer: &IdleAnswer) -> Acceptance {
             "the Sandbox stays awake, because {} is not among the tiers of the question",
             name(tier)
         )),
-        // The tier ends the checks.
-        (Some(_), _) | (None, None) => Acceptance::Followed,
-        (None, Some(at)) => {
+        // These tiers end the checks.
+        (Some(IdleTier::Suspend | IdleTier::Hibernate | IdleTier::Delete), _) => Acceptance::Followed,
+        (None | Some(IdleTier::Throttle), None) => Acceptance::Followed,
+        (None | Some(IdleTier::Throttle), Some(at)) => {
             let check = idle_check(Some(at).filter(|at| *at > now), latest);
             if check == at {
                 Acceptance::Followed
@@ -100,7 +101,8 @@ pub(crate) fn pool_check(asked: Option<Timestamp>, now: Timestamp, every: Durati
     asked.filter(|at| *at > now).unwrap_or_else(|| saturating_add(now, every))
 }
 
-/// When an idle plugin is asked again: when it asks for, but not after `latest`. A time in the past counts as none.
+/// When an idle plugin is asked again: when it asks for, but not after `latest`. The caller leaves out a time that has
+/// passed.
 pub(crate) fn idle_check(asked: Option<Timestamp>, latest: Timestamp) -> Timestamp {
     asked.unwrap_or(latest).min(latest)
 }
@@ -147,8 +149,8 @@ mod tests {
 
     fn idle_until(action: &Value, next_check: &Value) -> (Question, Answer) {
         let question = json!({
-            "namespace": "a", "name": "p", "labels": {}, "idle-timeout-ms": 1, "created": 0, "tiers": ["suspend"],
-            "state": "", "now": NOW,
+            "namespace": "a", "name": "p", "labels": {}, "idle-timeout-ms": 1, "created": 0,
+            "tiers": ["throttle", "suspend"], "state": "", "now": NOW,
         });
         both(Hook::Idle, question, json!({"action": action, "next-check": next_check, "reason": ""}))
     }
@@ -201,6 +203,13 @@ mod tests {
             ),
             (idle_until(&Value::Null, &json!(NOW)), "corrected: the operator asks again at 1970-01-01T01:16:40Z"),
             (idle_until(&json!("suspend"), &json!(0)), "followed"),
+            (idle_until(&json!("throttle"), &Value::Null), "followed"),
+            (idle_until(&json!("throttle"), &json!(NOW + HOUR)), "followed"),
+            (
+                idle_until(&json!("throttle"), &json!(NOW + HOUR + 1)),
+                "earlier: the operator asks again at 1970-01-01T01:16:40Z",
+            ),
+            (idle_until(&json!("throttle"), &json!(NOW)), "corrected: the operator asks again at 1970-01-01T01:16:40Z"),
             (pool_until(3, &json!(NOW + 1)), "followed"),
             (pool_until(3, &json!(NOW + 9 * HOUR)), "followed"),
             (pool_until(3, &json!(NOW)), "corrected: the operator asks again at 1970-01-01T00:17:10Z, because"),

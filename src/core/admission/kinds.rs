@@ -92,11 +92,12 @@ fn not_forged(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
         return Ok(());
     }
     // The garbage collector may change `blockOwnerDeletion`, so it is not compared.
-    let whose = |owner: &OwnerReference| {
-        let OwnerReference { api_version, block_owner_deletion: _, controller, kind, name, uid } = owner.clone();
-        (api_version, controller, kind, name, uid)
-    };
-    let known: BTreeSet<_> = owners(&state.review.old_object).iter().map(whose).collect();
+    fn whose(owner: &OwnerReference) -> (&str, Option<bool>, &str, &str, &str) {
+        let OwnerReference { api_version, block_owner_deletion: _, controller, kind, name, uid } = owner;
+        (api_version, *controller, kind, name, uid)
+    }
+    let old = owners(&state.review.old_object);
+    let known: BTreeSet<_> = old.iter().map(whose).collect();
     let forged: Vec<FieldError> = owners(&state.object)
         .into_iter()
         .enumerate()

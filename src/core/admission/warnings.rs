@@ -134,11 +134,8 @@ fn never_suspended(state: &mut ReviewState<'_>, annotations: &BTreeMap<String, S
         return;
     }
     let lost = VolumeLoss::of(annotations);
-    let ephemeral = |(_, volume): &(String, &Value)| {
-        let read_only = volume["csi"]["readOnly"] == true;
-        (volume["ephemeral"].is_object() || volume["csi"].is_object() && !read_only) && !may_be_lost(&lost, volume)
-    };
-    let found: Vec<String> = volumes(state).filter(ephemeral).map(|(path, _)| path).collect();
+    let kept = |(_, volume): &(String, &Value)| ends_with_pod(volume) && !may_be_lost(&lost, volume);
+    let found: Vec<String> = volumes(state).filter(kept).map(|(path, _)| path).collect();
     for path in found {
         state.warn(&format!(
             "{path} is deleted with the pod, and so are its files: idleTimeout does not suspend the Sandbox unless the annotation {} lists the volume",
@@ -154,13 +151,10 @@ fn never_drained(state: &mut ReviewState<'_>, annotations: &BTreeMap<String, Str
     if spec["drainPolicy"] != "Suspend" || !spec["idleTimeout"].is_null() {
         return;
     }
-    let may_lose = VolumeLoss::of(annotations);
-    let lost = |(_, volume): &(String, &Value)| {
-        let of_the_pod =
-            volume["ephemeral"].is_object() || volume["csi"].is_object() && volume["csi"]["readOnly"] != true;
-        (of_the_pod || on_disk(volume)) && !may_be_lost(&may_lose, volume)
-    };
-    let found: Vec<String> = volumes(state).filter(lost).map(|(path, _)| path).collect();
+    let lost = VolumeLoss::of(annotations);
+    let kept =
+        |(_, volume): &(String, &Value)| (ends_with_pod(volume) || on_disk(volume)) && !may_be_lost(&lost, volume);
+    let found: Vec<String> = volumes(state).filter(kept).map(|(path, _)| path).collect();
     for path in found {
         state.warn(&format!(
             "{path}: its files are deleted with the pod, so drainPolicy does not suspend the Sandbox; set an idleTimeout, which makes an emptyDir a volume claim, or list the volume in the annotation {}",
@@ -236,6 +230,11 @@ fn changed_fields(path: &str, old: &Value, new: &Value, fields: &mut Vec<String>
         }
         _ => fields.push(path.to_owned()),
     }
+}
+
+/// Whether a volume belongs to the pod, with files of its own, and never becomes a volume claim.
+fn ends_with_pod(volume: &Value) -> bool {
+    volume["ephemeral"].is_object() || volume["csi"].is_object() && volume["csi"]["readOnly"] != true
 }
 
 /// Whether a volume is an `emptyDir` on disk, and neither in memory nor in huge pages.

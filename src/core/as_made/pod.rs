@@ -166,6 +166,15 @@ const CHANGED_PARTS_MAX: usize = 1_000;
 /// The names of resources that are kept for each container, on average: the requests and limits of two resources.
 const RESOURCES_OF_A_CONTAINER: usize = 4;
 
+/// The number of entries in the resources of a container or a Pod.
+fn resource_entries(resources: &serde_json::Value) -> usize {
+    let lengths = ["limits", "requests", "claims"].map(|part| {
+        let part = &resources[part];
+        part.as_object().map_or(0, serde_json::Map::len) + part.as_array().map_or(0, Vec::len)
+    });
+    lengths.into_iter().sum()
+}
+
 impl ChangedPod {
     /// Reads the fields of a Pod's spec that clients may change. `None` if there are more of them than a Pod needs: such a
     /// Pod is not as made, and its fields would only need memory.
@@ -173,16 +182,9 @@ impl ChangedPod {
     pub(crate) fn of(spec: &serde_json::Value) -> Option<Self> {
         let length = |field: &str| spec[field].as_array().map_or(0, Vec::len);
         let containers = [&spec["initContainers"], &spec["containers"]].into_iter().filter_map(|c| c.as_array());
-        let entries = |of: &serde_json::Value| {
-            let parts = [&of["limits"], &of["requests"], &of["claims"]];
-            parts
-                .iter()
-                .map(|part| part.as_object().map_or(0, serde_json::Map::len) + part.as_array().map_or(0, Vec::len))
-                .sum::<usize>()
-        };
         let containers: Vec<&serde_json::Value> = containers.flatten().collect();
-        let resources = containers.iter().map(|container| entries(&container["resources"])).sum::<usize>();
-        let resources = resources + entries(&spec["resources"]);
+        let of_containers = containers.iter().map(|container| resource_entries(&container["resources"]));
+        let resources = of_containers.sum::<usize>() + resource_entries(&spec["resources"]);
         let parts = [containers.len(), length("tolerations"), resources / RESOURCES_OF_A_CONTAINER];
         if parts.into_iter().any(|count| count > CHANGED_PARTS_MAX) {
             return None;

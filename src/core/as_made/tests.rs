@@ -100,7 +100,7 @@ fn a_member_with_as_many_labels_and_annotations_as_fit_is_judged_at_once() {
     assert_eq!(judged(&sandbox, &annotated), None, "nobody acts on these annotations");
     assert_eq!(judged_with(&sandbox, &labelled, true), None, "plugins added these labels");
     assert_says(judged(&sandbox, &labelled), "label k00900 was added", &Value::Null);
-    begin.assert_no_minutes();
+    begin.assert_linear();
 }
 
 /// A Pod may have many of these parts only if somebody added them, and they would need memory and time.

@@ -13,7 +13,7 @@ use paddock_api::{PolicyState, SandboxWarmPoolStatus, UpdateStrategyType};
 
 use self::members::{Members, REPLACE_EVERY, is_ready};
 use super::ask::failure_events;
-use super::pool_size::{FIRST_STEP, PoolFacts, Refilling, dip_ends, status_due};
+use super::pool_size::{FIRST_STEP, PoolCounts, PoolFacts, Refilling, dip_ends, status_due};
 use crate::conditions::{NewCondition, find_condition, set_conditions, status_patch};
 use crate::deciding;
 use crate::manifest;
@@ -85,19 +85,19 @@ pub(super) fn decide(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Plan {
                 .or_else(|| Some((reason::RECONCILER_ERROR, without_pod()?)))
         }
     };
-    let deletions = deletions(snapshot, model, &members, size.desired, &mut plan);
+    let counts = members.counts(snapshot);
+    let deletions = deletions(snapshot, model, (&members, counts), size.desired, &mut plan);
     let deleted = deletions.len();
     plan.steps.push(deletions);
     if let Ok((object, template)) = template {
         let maximum = usize::try_from(size_of(snapshot, model).max()).unwrap_or(usize::MAX);
-        let fresh = members.ready.len() + members.creating.len() + members.leaving + snapshot.creating.len();
-        let wanted = members.to_create(size.desired, maximum, snapshot);
+        let wanted = members.to_create(counts, size.desired, maximum, snapshot);
         // Nothing is created in a plan that deletes, because a refused delete would leave the pool above its maximum.
         let wanted = if deleted > 0 { 0 } else { wanted };
         // A Sandbox whose creation had no reply may exist or not. The creation is sent again only if the Sandbox would
         // be wanted in both cases.
-        let certain = fresh - snapshot.lost.len();
-        let certainly_alive = members.alive() + snapshot.creating.len() - snapshot.lost.len();
+        let certain = counts.for_size() - snapshot.lost.len();
+        let certainly_alive = counts.alive + counts.sent - snapshot.lost.len();
         let again = size.desired.saturating_sub(certain).min(maximum.saturating_sub(certainly_alive));
         let again = if deleted > 0 { 0 } else { again };
         for name in names(snapshot, again, wanted) {
@@ -140,7 +140,7 @@ fn push_growing(steps: &mut Vec<Vec<Op>>, op: Op) {
 fn deletions(
     snapshot: &PoolSnapshot,
     model: &model::Pool,
-    members: &Members<'_>,
+    (members, counts): (&Members<'_>, PoolCounts),
     desired: usize,
     plan: &mut Plan,
 ) -> Vec<Op> {
@@ -184,7 +184,7 @@ fn deletions(
     // last two groups the youngest is deleted first.
     let kept_stale = members.stale.len() - replaced;
     let maximum = usize::try_from(size_of(snapshot, model).max()).unwrap_or(usize::MAX);
-    let excess = members.counts(snapshot).excess(kept_stale, desired, maximum);
+    let excess = counts.excess(kept_stale, desired, maximum);
     let mut order: Vec<&&Member> = stale.iter().skip(replaced).collect();
     let mut youngest: Vec<&&Member> = members.creating.iter().collect();
     youngest.sort_by_key(|m| std::cmp::Reverse(m.sandbox.meta.created));
@@ -344,7 +344,7 @@ fn write_status(
     let settings = &snapshot.common.settings;
     let due = status_due(counts_changed, snapshot.common.status_written, settings, now).or_else(|| {
         let ends = dip_ends(&snapshot.demand, refilling(snapshot, members, plan), settings, now);
-        ends.filter(|at| *at > now && !before.conditions.is_empty())
+        ends.filter(|_| !before.conditions.is_empty())
     });
     match due {
         Some(due) => plan.requeue_at(due, Reason::StatusChanged),

@@ -79,18 +79,18 @@ impl PoolFacts<'_> {
         Self: 'a,
     {
         let (chain, failures) = self.ask(common, replies);
-        let default_check = saturating_add(common.now, common.settings.pool_check_every);
+        let next_check = |asked| pool_check(asked, common.now, common.settings.pool_check_every);
         match chain {
             Chain::Reply(binding, answer) => Sizing {
                 desired: kept_size(answer.desired, self.min, self.max),
-                next_check: pool_check(answer.next_check, common.now, common.settings.pool_check_every),
+                next_check: next_check(answer.next_check),
                 state: save_state(binding, answer.state.as_deref(), self.state),
                 answer: Some((binding, answer)),
                 failures,
             },
             Chain::Request(_) | Chain::Failed(..) | Chain::NoBinding => Sizing {
                 desired: self.min,
-                next_check: default_check,
+                next_check: next_check(None),
                 state: self.state.cloned(),
                 answer: None,
                 failures,
@@ -154,16 +154,20 @@ pub struct PoolCounts {
 }
 
 impl PoolCounts {
+    /// The Sandboxes that count for the size of the pool.
+    pub(super) fn for_size(&self) -> usize {
+        self.ready + self.creating + self.leaving + self.sent
+    }
+
     /// The number of Sandboxes to create now.
     ///
     /// Like a ReplicaSet, a pool starts slowly: it has at most eight more members without a pod than members with one.
     #[must_use]
     pub fn to_create(&self, desired: usize, maximum: usize, settings: &Settings) -> usize {
-        let fresh = self.ready + self.creating + self.leaving + self.sent;
         let room = maximum.saturating_sub(self.alive + self.sent);
         let without_pod = (self.ready + self.creating + self.sent).saturating_sub(self.with_pod);
         let may_be_added = (FIRST_STEP + self.with_pod).saturating_sub(without_pod);
-        desired.saturating_sub(fresh).min(room).min(settings.pool_batch).min(may_be_added)
+        desired.saturating_sub(self.for_size()).min(room).min(settings.pool_batch).min(may_be_added)
     }
 
     /// The number of members above the size. `stale` members of an old template count for the maximum alone.
@@ -221,7 +225,8 @@ pub fn dip_ends(demand: &Demand, refilling: Refilling, settings: &Settings, now:
         Some(created) => Some(time_left(created, longer, now)?),
         None => None,
     };
-    creation_due.into_iter().chain((refilling.new > 0).then(|| saturating_add(now, interval))).min()
+    let due = creation_due.into_iter().chain((refilling.new > 0).then(|| saturating_add(now, interval))).min();
+    due.filter(|at| *at > now)
 }
 
 #[cfg(test)]

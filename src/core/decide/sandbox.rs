@@ -72,18 +72,25 @@ pub(super) fn questions(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> 
 }
 
 pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Plan {
-    let sandbox = &snapshot.sandbox;
     let situation = Situation::of(snapshot);
+    match &situation {
+        Situation::Terminating => terminating(snapshot),
+        Situation::Known { model, state: PodState::Expired } => expired(snapshot, model),
+        Situation::Invalid(_) | Situation::Known { .. } => decide_live(snapshot, &situation, replies),
+    }
+}
+
+/// Decides about a Sandbox that is not being deleted and has not expired.
+fn decide_live(snapshot: &SandboxSnapshot, situation: &Situation<'_>, replies: &[PluginReply]) -> Plan {
+    let sandbox = &snapshot.sandbox;
     let mut draft = PlanDraft::default();
     draft.expose(snapshot, situation.model());
-    match &situation {
-        Situation::Terminating => return terminating(snapshot),
+    match situation {
+        Situation::Terminating | Situation::Known { state: PodState::Expired | PodState::MultiplePods, .. } => {}
         Situation::Invalid(problem) => {
             let message = format!("the Sandbox is not valid: {problem}");
             draft.notes.error = Some(Problem::invalid(&sandbox.key.name, message));
         }
-        Situation::Known { model, state: PodState::Expired } => return expired(snapshot, model),
-        Situation::Known { state: PodState::MultiplePods, .. } => {}
         Situation::Known { model, state } => {
             if let Some(at) = model.shutdown.at.and_then(|at| snapshot.common.wait_until(at)) {
                 draft.plan.requeue_at(at, Reason::Expired);
@@ -134,7 +141,7 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
         plan.requeue_at(at, Reason::IdleCheck);
     }
     notes.throttle = record;
-    let (mut after_status, wait_until) = status::status(snapshot, &situation, &notes);
+    let (mut after_status, wait_until) = status::status(snapshot, situation, &notes);
     if refused.is_some() && first.iter().any(|op| op.reason == Reason::ModeInStep) {
         // The status is written before the mode fields. If it recorded the new mode before both fields agree, the next
         // decision would take the other field for the one that the user changed.
@@ -195,11 +202,12 @@ impl PlanDraft {
     fn wake(&mut self, snapshot: &SandboxSnapshot, (model, state): (&model::Sandbox, &PodState<'_>)) -> bool {
         self.notes.next_wake = wake::next(snapshot, model, state);
         let Some(at) = self.notes.next_wake else { return false };
-        match snapshot.common.wait_until(at) {
+        let due = snapshot.common.wait_until(at);
+        match due {
             Some(due) => self.plan.requeue_at(due, Reason::ScheduledWake),
             None => self.plan.results.push(wake::event(snapshot, at)),
         }
-        snapshot.common.wait_until(at).is_none()
+        due.is_none()
     }
 
     /// Decides about the pod.
@@ -450,12 +458,15 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
     }
     let ours = [&snapshot.service, &snapshot.endpoints].into_iter().flatten().filter(|o| o.is_child_of(sandbox));
     let live = snapshot.pods.iter().chain(ours).filter(|o| o.meta.deletion_timestamp.is_none());
-    let Throttling { record, restore, events, results, .. } = throttle::decide(snapshot, Wish::Full);
-    let held = |o: &Object| throttle::holds_delete(snapshot, o);
-    for at in live.clone().filter_map(|o| held(o)) {
-        plan.requeue_at(at, Reason::Expired);
+    let mut deletions = Vec::new();
+    for object in live {
+        match throttle::holds_delete(snapshot, object) {
+            Some(at) => plan.requeue_at(at, Reason::Expired),
+            None => deletions.push(Op::delete(object, Reason::Expired)),
+        }
     }
-    plan.steps.push(live.filter(|o| held(o).is_none()).map(|o| Op::delete(o, Reason::Expired)).collect());
+    plan.steps.push(deletions);
+    let Throttling { record, restore, events, results, .. } = throttle::decide(snapshot, Wish::Full);
     plan.events.extend(events);
     plan.results.extend(results);
     let situation = Situation::Known { model, state: PodState::Expired };

@@ -4,14 +4,14 @@
 //! no owner reference could express that.
 
 use paddock_api::SandboxTemplateStatus;
-use paddock_api::names::{annotation, condition, reason};
+use paddock_api::names::{condition, reason};
 use serde_json::{Map, Value};
 
 use super::adopt::adoptable;
 use crate::conditions::{NewCondition, difference, set_conditions, status_patch};
 use crate::manifest;
 use crate::network_policy::{self as policy, Ownership, is_template, policy_key};
-use crate::object::Object;
+use crate::object::{OF_POLICY, Object};
 use crate::plan::{Event, Op, Plan, Reason};
 use crate::snapshot::{PolicyUsers, TemplateSnapshot};
 
@@ -110,9 +110,7 @@ fn write_policy(snapshot: &TemplateSnapshot, spec: &Value) -> (Option<Op>, Optio
 fn policy_patch(snapshot: &TemplateSnapshot, there: &Object, spec: &Value) -> Map<String, Value> {
     let mut metadata = Map::new();
     let wanted = manifest::network_policy_annotations(&snapshot.key, spec);
-    let damaged = [annotation::POLICY_TEMPLATE, annotation::POLICY_SPEC]
-        .into_iter()
-        .any(|name| there.meta.annotations.get(name) != wanted[name].as_str());
+    let damaged = OF_POLICY.into_iter().any(|name| there.meta.annotations.get(name) != wanted[name].as_str());
     if damaged {
         metadata.insert("annotations".to_owned(), wanted);
     }

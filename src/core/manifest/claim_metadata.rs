@@ -15,8 +15,8 @@ use crate::object::{Object, TextMap, side_by_side};
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct AddedKeys {
-    labels: Vec<String>,
-    annotations: Vec<String>,
+    labels: BTreeSet<String>,
+    annotations: BTreeSet<String>,
 }
 
 impl AddedKeys {
@@ -48,15 +48,28 @@ pub(crate) struct MetadataChange {
 pub(crate) fn metadata_change(sandbox: &Object, claim: &model::Claim) -> Option<MetadataChange> {
     let pod = &sandbox.sandbox()?.spec.as_ref().ok()?.pod;
     let recorded = AddedKeys::of(sandbox);
-    let (labels, new_labels, base_labels) = compare(&pod.labels, &recorded.labels, &claim.labels);
-    let (annotations, new_annotations, base_annotations) =
-        compare(&pod.annotations, &recorded.annotations, &claim.annotations);
+    let labels = patch(&pod.labels, &recorded.labels, &claim.labels);
+    let annotations = patch(&pod.annotations, &recorded.annotations, &claim.annotations);
     if labels.is_empty() && annotations.is_empty() {
         return None;
     }
+    let new = |wanted: &TextMap, patch: &Map<String, Value>| -> TextMap {
+        wanted.iter().filter(|(key, _)| patch.contains_key(*key)).collect()
+    };
+    let base = |has: &TextMap, recorded: &BTreeSet<String>| -> TextMap {
+        has.iter().filter(|(key, _)| !recorded.contains(*key)).collect()
+    };
     Some(MetadataChange {
-        additions: model::Claim { labels: new_labels, annotations: new_annotations, ..claim.clone() },
-        base: model::Pod { labels: base_labels, annotations: base_annotations, spec: pod.spec.clone() },
+        additions: model::Claim {
+            labels: new(&claim.labels, &labels),
+            annotations: new(&claim.annotations, &annotations),
+            ..claim.clone()
+        },
+        base: model::Pod {
+            labels: base(&pod.labels, &recorded.labels),
+            annotations: base(&pod.annotations, &recorded.annotations),
+            spec: pod.spec.clone(),
+        },
         patch: json!({
             "metadata": { "annotations": { annotation::CLAIM_METADATA: added_keys(claim) } },
             "spec": { "podTemplate": { "metadata": { "labels": labels, "annotations": annotations } } },
@@ -64,18 +77,11 @@ pub(crate) fn metadata_change(sandbox: &Object, claim: &model::Claim) -> Option<
     })
 }
 
-/// The merge patch of one map, its entries that are new or different, and the map without the entries of the claim.
-fn compare(has: &TextMap, recorded: &[String], wanted: &TextMap) -> (Map<String, Value>, TextMap, TextMap) {
-    let recorded: BTreeSet<&str> = recorded.iter().map(String::as_str).collect();
-    let mut patch = Map::new();
-    for (key, has, wanted) in side_by_side(has, wanted) {
-        match wanted {
-            Some(value) if has != wanted => drop(patch.insert(key.to_owned(), value.into())),
-            None if recorded.contains(key) => drop(patch.insert(key.to_owned(), Value::Null)),
-            Some(_) | None => {}
-        }
-    }
-    let new = wanted.iter().filter(|(key, _)| patch.contains_key(*key)).collect();
-    let base = has.iter().filter(|(key, _)| !recorded.contains(key)).collect();
-    (patch, new, base)
+/// The merge patch of one map: the entries of the claim that are new or different, and no others of those that it added.
+fn patch(has: &TextMap, recorded: &BTreeSet<String>, wanted: &TextMap) -> Map<String, Value> {
+    let change = |(key, has, wanted): (&str, Option<&str>, Option<&str>)| match wanted {
+        Some(value) => (has != wanted).then(|| (key.to_owned(), value.into())),
+        None => recorded.contains(key).then(|| (key.to_owned(), Value::Null)),
+    };
+    side_by_side(has, wanted).filter_map(change).collect()
 }

@@ -95,7 +95,7 @@ pub fn pod_labels(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<String, 
             labels.insert(inherited.to_owned(), v.to_owned());
         }
     }
-    match (Marker::of(&labels), sandbox_marker(sandbox)) {
+    match (Marker::of(&labels), own_marker(sandbox)) {
         (_, Marker::Marked) | (Marker::Marked, _) => {
             labels.insert(label::GENERATED_CODE.to_owned(), label::TRUE.to_owned());
         }
@@ -115,9 +115,16 @@ pub fn pod_labels(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<String, 
     labels
 }
 
-/// The marker of a Sandbox: that of its label, or that of its status. The status keeps the marker even if the label is
-/// removed while the webhook is away.
-pub(crate) fn sandbox_marker(sandbox: &Object) -> Marker {
+/// The marker of a Sandbox and of its pod template, which is that of [`pod_labels`]. Without a valid spec, the Sandbox
+/// itself decides.
+pub(crate) fn sandbox_marker(sandbox: &Object, model: Option<&model::Sandbox>) -> Marker {
+    let of_template = model.map_or(Marker::Unmarked, |model| Marker::of(&model.pod.labels));
+    Marker::strongest([of_template, own_marker(sandbox)])
+}
+
+/// The marker of the Sandbox itself: that of its label, or that of its status. The status keeps the marker even if the
+/// label is removed while the webhook is away.
+fn own_marker(sandbox: &Object) -> Marker {
     let kept = sandbox.sandbox().and_then(|s| s.status.isolation.as_ref()).is_some_and(|i| i.generated_code);
     let kept = if kept { Marker::Marked } else { Marker::Unmarked };
     Marker::strongest([Marker::of(&sandbox.meta.labels), kept])
@@ -183,5 +190,43 @@ pub fn mount_unmounted(spec: &mut PodSpec) {
             mount_path: format!("/{}", volume.name),
             ..VolumeMount::default()
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_has_the_strongest_marker_of_its_template_and_its_sandbox() {
+        use Marker::{Marked, Unclear, Unmarked};
+
+        for (of_template, of_sandbox, expected) in [
+            ("false", "false", Unmarked),
+            ("false", "maybe", Unclear),
+            ("false", "true", Marked),
+            ("maybe", "false", Unclear),
+            ("maybe", "maybe", Unclear),
+            ("maybe", "true", Marked),
+            ("true", "false", Marked),
+            ("true", "maybe", Marked),
+            ("true", "true", Marked),
+        ] {
+            let labels = |value: &str| json!({ "labels": { label::GENERATED_CODE: value } });
+            let mut metadata = labels(of_sandbox);
+            metadata["name"] = "a".into();
+            let pod = json!({ "metadata": labels(of_template), "spec": { "containers": [{ "name": "c" }] } });
+            let mut document = json!({ "metadata": metadata, "spec": { "podTemplate": pod } });
+            let sandbox = Object::from_json(Kind::Sandbox, document.clone()).unwrap();
+            let model = sandbox.sandbox().unwrap().spec.clone().unwrap();
+            let case = format!("template {of_template}, Sandbox {of_sandbox}");
+            assert_eq!(sandbox_marker(&sandbox, Some(&*model)), expected, "{case}");
+            assert_eq!(Marker::of(&pod_labels(&sandbox, &model)), expected, "{case}");
+            assert_eq!(sandbox_marker(&sandbox, None), Marker::of(&sandbox.meta.labels), "{case}");
+            document["status"] = json!({ "isolation": { "generatedCode": true } });
+            let marked = Object::from_json(Kind::Sandbox, document).unwrap();
+            assert_eq!(sandbox_marker(&marked, Some(&*model)), Marked, "{case}");
+            assert_eq!(Marker::of(&pod_labels(&marked, &model)), Marked, "{case}");
+        }
     }
 }

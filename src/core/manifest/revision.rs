@@ -74,6 +74,18 @@ impl PodRevision {
         serde_json::from_str(pod.meta.annotations.get(annotation::POD_REVISION)?).ok()
     }
 
+    /// The revision in the annotation of a pod, if the pod was made from another generation of its Sandbox. Most pods were
+    /// not, and only the generation is read then.
+    pub(crate) fn of_another_generation(pod: &Object, generation: i64) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Made {
+            #[serde(default)]
+            generation: i64,
+        }
+        let made: Made = serde_json::from_str(pod.meta.annotations.get(annotation::POD_REVISION)?).ok()?;
+        if made.generation == generation { None } else { Self::of_pod(pod) }
+    }
+
     /// The value of the annotation.
     pub(crate) fn annotation(&self) -> String {
         to_value(self).to_string()
@@ -218,7 +230,9 @@ mod tests {
             let metadata =
                 json!({ "metadata": { "name": "a", "annotations": annotations, "ownerReferences": [owner] } });
             let pod = Object::from_json(Kind::Pod, metadata).unwrap();
-            assert_eq!(PodRevision::of_pod(&pod), Some(revision));
+            assert_eq!(PodRevision::of_pod(&pod), Some(revision.clone()));
+            assert_eq!(PodRevision::of_another_generation(&pod, revision.generation), None);
+            assert_eq!(PodRevision::of_another_generation(&pod, revision.generation + 1), Some(revision));
         }
     }
 

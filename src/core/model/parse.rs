@@ -63,37 +63,33 @@ pub fn parse_sandbox(meta: &ObjectMeta, spec: &SandboxSpec) -> Result<Sandbox, F
     let idle_timeout = parse_idle_timeout(spec.idle_timeout.as_deref(), &mut errors);
     let drain = parse_drain(spec.drain_policy, resume, &mut errors);
     let wake = Wake::parse(spec.wake_schedule.as_ref());
-    let described = described.map(|(shape, template, path)| {
-        let mut pod = parse_pod(template, other, path, &mut errors);
-        let digest = pod.annotations.get(annotation::AS_MADE);
+    let model = described.map(|(shape, template, path)| {
+        let mut metadata = template.metadata.clone().unwrap_or_default();
+        let digest = metadata.annotations.remove(annotation::AS_MADE);
         let warm = WarmRecord {
-            digest: digest.map(|hex| u128::from_str_radix(hex, 16).unwrap_or_default()),
-            touched: pod.annotations.get(annotation::TOUCHED).map(Box::from),
+            digest: digest.map(|hex| u128::from_str_radix(&hex, 16).unwrap_or_default()),
+            touched: metadata.annotations.remove(annotation::TOUCHED).map(String::into_boxed_str),
         };
-        if warm != WarmRecord::default() {
-            pod.annotations = pod.annotations.without(&[annotation::AS_MADE, annotation::TOUCHED]);
+        Sandbox {
+            shape,
+            pod: parse_pod(metadata, &template.spec, other, path, &mut errors),
+            warm,
+            runtime_class: parse_runtime_class(
+                spec.runtime_class_name.as_ref(),
+                &template.spec,
+                &format!("{path}.spec"),
+                &mut errors,
+            ),
+            volume_claims,
+            service: parse_service(shape, spec.service, resume),
+            shutdown,
+            operating_mode: spec.operating_mode,
+            replicas,
+            idle_timeout,
+            resume,
+            drain,
+            wake: wake.clone(),
         }
-        (shape, (template, pod, warm), path)
-    });
-    let model = described.map(|(shape, (template, pod, warm), path)| Sandbox {
-        shape,
-        pod,
-        warm,
-        runtime_class: parse_runtime_class(
-            spec.runtime_class_name.as_ref(),
-            &template.spec,
-            &format!("{path}.spec"),
-            &mut errors,
-        ),
-        volume_claims,
-        service: parse_service(shape, spec.service, resume),
-        shutdown,
-        operating_mode: spec.operating_mode,
-        replicas,
-        idle_timeout,
-        resume,
-        drain,
-        wake: wake.clone(),
     });
     errors.into_result(model).map_err(|errors| match wake.as_deref() {
         Some(Wake::Invalid { errors: of_schedule, .. }) => errors.and(of_schedule),
@@ -119,7 +115,13 @@ pub fn parse_template(shape: ApiShape, spec: &SandboxTemplateSpec) -> Result<Tem
     let model = Template {
         shape,
         volume_claims: parse_volume_claims(claims, "spec.volumeClaimTemplates", &mut errors),
-        pod: parse_pod(pod, other_volumes(claims_policy, claims), &path, &mut errors),
+        pod: parse_pod(
+            pod.metadata.clone().unwrap_or_default(),
+            &pod.spec,
+            other_volumes(claims_policy, claims),
+            &path,
+            &mut errors,
+        ),
         runtime_class: parse_runtime_class(runtime_class, &pod.spec, &format!("{path}.spec"), &mut errors),
         service: parse_service(shape, service, resume),
         claim_data: parse_claim_data_rules(

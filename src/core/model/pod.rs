@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource;
-use paddock_api::{PodTemplate, VolumeClaimTemplate};
+use paddock_api::{PodMetadata, VolumeClaimTemplate};
 
 use super::error::Errors;
 use super::names;
@@ -27,16 +27,21 @@ pub(super) enum OtherVolumes<'a> {
     Any,
 }
 
-/// Parses a pod template. `path` is the field that contains it.
-pub(super) fn parse_pod(template: &PodTemplate, other: OtherVolumes<'_>, path: &str, errors: &mut Errors) -> Pod {
-    let metadata = template.metadata.clone().unwrap_or_default();
+/// Parses the metadata and the spec of a pod template. `path` is the field that contains the template.
+pub(super) fn parse_pod(
+    metadata: PodMetadata,
+    spec: &PodSpec,
+    other: OtherVolumes<'_>,
+    path: &str,
+    errors: &mut Errors,
+) -> Pod {
     check_labels(&metadata.labels, &format!("{path}.metadata.labels"), errors);
     check_annotations(&metadata.annotations, &format!("{path}.metadata.annotations"), errors);
-    check_spec(&template.spec, other, &format!("{path}.spec"), errors);
+    check_spec(spec, other, &format!("{path}.spec"), errors);
     Pod {
         labels: metadata.labels.into(),
         annotations: metadata.annotations.into(),
-        spec: Arc::new(StoredSpec::of(&template.spec)),
+        spec: Arc::new(StoredSpec::of(spec)),
     }
 }
 

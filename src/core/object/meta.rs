@@ -171,13 +171,15 @@ pub(super) fn is_owned(meta: &ObjectMeta) -> bool {
     owners.any(|owner| Kind::of_reference(&owner.api_version, &owner.kind).is_some())
 }
 
+/// The annotations of a NetworkPolicy that say to which template it belongs.
+pub(crate) const OF_POLICY: [&str; 2] = [annotation::POLICY_SPEC, annotation::POLICY_TEMPLATE];
+
 /// Drops the annotations that no decision uses about an object without an owner of Paddock. Whoever may create such objects
 /// could fill the memory with them: an object is kept for as long as it exists.
 pub(super) fn keep_our_annotations(kind: ChildKind, meta: &mut ObjectMeta) {
     let mut left = UNOWNED_BYTES_MAX;
     let mut keep = |key: &str, value: &str| {
-        let of_policy = [annotation::POLICY_SPEC, annotation::POLICY_TEMPLATE].contains(&key);
-        if kind == ChildKind::NetworkPolicy && of_policy {
+        if kind == ChildKind::NetworkPolicy && OF_POLICY.contains(&key) {
             return true;
         }
         let rest = left.checked_sub(key.len() + value.len()).filter(|_| is_ours(key));

@@ -116,12 +116,6 @@ impl TextMap {
         self.0.is_empty()
     }
 
-    /// The map without these keys.
-    #[must_use]
-    pub fn without(&self, keys: &[&str]) -> Self {
-        self.iter().filter(|(key, _)| !keys.contains(key)).collect()
-    }
-
     /// The entries in a map in which many keys can be looked up.
     #[must_use]
     pub fn index(&self) -> BTreeMap<&str, &str> {
@@ -195,7 +189,6 @@ mod tests {
             }
             prop_assert!(!texts.contains_key("no such key"));
             prop_assert_eq!(texts.index().len(), map.len());
-            prop_assert_eq!(texts.without(&["0", "a"]).to_map().len(), map.keys().filter(|k| *k != "0" && *k != "a").count());
         }
 
         /// Each key of either map comes once, with what both lookups say.

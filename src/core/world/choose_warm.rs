@@ -7,7 +7,7 @@ use paddock_api::kind::{Key, Kind};
 use paddock_api::names::{annotation, label};
 use serde_json::Value;
 
-use super::relations::{claimable, names_as_owner, pool_kind, references, template_kind, template_revision};
+use super::relations::{claimable, pool_kind, references, template_kind, template_revision};
 use super::state::World;
 use crate::marker::marker_of_all;
 use crate::model::{
@@ -102,8 +102,8 @@ impl World {
         let reserved_name = claim.meta.annotations.get(annotation::SANDBOX_NAME);
         let reserved = reserved_name.and_then(|name| self.objects.get(&claim.key.sibling(Kind::Sandbox, name)));
         let reserved = reserved.filter(|s| free(s) && fresh(s) && !self.touched.contains_key(&s.key)).and_then(|s| {
-            let uid = claimable(s)?;
-            let pool = pools.iter().find(|p| p.meta.uid == uid && names_as_owner(s, &p.key))?;
+            claimable(s)?;
+            let pool = pools.iter().find(|pool| s.is_child_of(pool))?;
             Some((s.clone(), self.usable_pod(s).filter(|pod| fit(pool, pod))?))
         });
         if reserved.is_some() {
@@ -112,7 +112,7 @@ impl World {
         let mut stale = None;
         for pool in pools {
             let revision = (pool.meta.uid.clone(), template_revision(template.template_hash(), &template.key.name));
-            let ours = |key| self.objects.get(key).filter(|s| names_as_owner(s, &pool.key) && free(s));
+            let ours = |key| self.objects.get(key).filter(|s| s.is_child_of(pool) && free(s));
             stale = stale.or_else(|| self.warm.stale(&revision).find_map(ours).cloned());
             let mut warm = self.warm.of(&revision, |node| self.is_usable(node)).filter_map(ours);
             if let Some(found) = warm.find_map(|s| Some((s.clone(), self.usable_pod(s).filter(|pod| fit(pool, pod))?)))

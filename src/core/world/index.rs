@@ -11,7 +11,7 @@ use paddock_api::names::annotation;
 use super::pending_writes::remove_entry;
 use super::relations::{origin_pool, pool_of, pool_revision, references, sandbox_of};
 use super::state::{NodeTrouble, World};
-use crate::as_made::{DETACHED, Rules, same_as_before, touched};
+use crate::as_made::{DETACHED, Rules, same_pod, same_sandbox, touched};
 use crate::binding::{Binding, Bindings};
 use crate::marker::namespace_isolates;
 use crate::object::{Body, Object};
@@ -49,6 +49,9 @@ impl World {
         let before = self.objects.get(&key).cloned();
         if let Some(old) = &before {
             self.unindex(old);
+            if pool_of(old) != pool_of(&object) {
+                self.forget_member(old);
+            }
             self.add_dependents(old, to_reconcile);
         }
         if before.as_ref().is_some_and(|old| old.meta.uid != object.meta.uid) {
@@ -101,6 +104,7 @@ impl World {
         self.reservations.remove(key);
         self.touched.remove(key);
         self.unindex(&object);
+        self.forget_member(&object);
         if let Some(sandbox) = sandbox_of(&object).filter(|_| key.kind == Kind::Pod) {
             // The Sandbox is indexed again without this pod.
             self.index_sandbox(&sandbox);
@@ -156,9 +160,14 @@ impl World {
         self.remove_warm_object(object);
         if key.kind == Kind::Sandbox {
             self.without_pod.remove(key);
-            if let Some(pool) = pool_of(object) {
-                remove_entry(&mut self.members, &pool, key);
-            }
+        }
+    }
+
+    /// Removes a Sandbox from the members of its pool. A newer version of a member replaces it, so that
+    /// [`World::index_sandbox`] can compare them.
+    fn forget_member(&mut self, object: &Object) {
+        if let Some(pool) = pool_of(object) {
+            remove_entry(&mut self.members, &pool, &object.key);
         }
     }
 
@@ -176,9 +185,11 @@ impl World {
             let pod = self.pod_of(&sandbox);
             let member = (sandbox.clone(), pod.clone());
             let before = self.members.entry(pool).or_default().insert(key.clone(), member);
-            // Most events of a pod change its status alone, and the comparison parses and hashes its spec.
+            // Most events of a Sandbox or a pod change its status alone, and the comparison with what was made parses and
+            // hashes the spec of the pod.
             let same = before.is_some_and(|(old, old_pod)| {
-                Arc::ptr_eq(&old, &sandbox) && same_as_before(old_pod.as_deref(), pod.as_deref())
+                (Arc::ptr_eq(&old, &sandbox) || same_sandbox(&old, &sandbox))
+                    && same_pod(old_pod.as_deref(), pod.as_deref())
             });
             if !same {
                 self.note_touched(key);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use paddock_api::kind::{Key, Kind, OwnKind};
 use paddock_api::names::annotation;
 
-use super::relations::{names_as_owner, pool_kind, pool_of};
+use super::relations::{pool_kind, pool_of};
 use super::state::World;
 use crate::isolation::Isolation;
 use crate::manifest;
@@ -25,8 +25,8 @@ impl World {
 
     pub(super) fn pod_of(&self, sandbox: &Object) -> Option<Arc<Object>> {
         // The operator did not create a pod of another name, even if an owner reference names the Sandbox.
-        let named = |name: &str| self.pods_of(sandbox).find(|pod| *pod.key.name == *name);
-        named(manifest::pod_name(sandbox)).or_else(|| named(&sandbox.key.name))
+        let own = self.pods_of(sandbox).filter(|pod| manifest::is_pod_name(sandbox, &pod.key.name));
+        own.min_by_key(|pod| &*pod.key.name != manifest::pod_name(sandbox))
     }
 
     pub(super) fn pods_of(&self, sandbox: &Object) -> impl Iterator<Item = Arc<Object>> {
@@ -34,14 +34,12 @@ impl World {
     }
 
     pub(super) fn children_of(&self, owner: &Object, kind: Kind) -> impl Iterator<Item = Arc<Object>> {
-        let wanted = owner.key.clone();
-        let uid = owner.meta.uid.clone();
         // The empty string sorts before every namespace.
         self.children
-            .range((uid.clone(), Key::new(kind, "", ""))..)
-            .take_while(move |(of, k)| *of == uid && k.kind == kind)
+            .range((owner.meta.uid.clone(), Key::new(kind, "", ""))..)
+            .take_while(move |(of, k)| *of == owner.meta.uid && k.kind == kind)
             .filter_map(|(_, k)| self.objects.get(k).cloned())
-            .filter(move |o| names_as_owner(o, &wanted))
+            .filter(move |o| o.is_child_of(owner))
     }
 
     pub(super) fn namespace(&self, name: &str) -> Option<&Arc<Object>> {
@@ -82,7 +80,7 @@ impl World {
     /// The claim that controls a Sandbox, with the template that the Sandbox was made from.
     pub(super) fn claim_of(&self, sandbox: &Object) -> Option<ClaimOfSandbox> {
         let owner = sandbox.owner_key().filter(|owner| matches!(owner.kind.own(), Some(OwnKind::Claim(_))))?;
-        let claim = self.objects.get(&owner).filter(|claim| sandbox.controlled_by(&claim.meta.uid))?;
+        let claim = self.objects.get(&owner).filter(|claim| sandbox.is_child_of(claim))?;
         let live = claim.meta.deletion_timestamp.is_none();
         let template = sandbox.template.as_ref().and_then(|template| self.objects.get(&**template)).cloned();
         live.then(|| ClaimOfSandbox { claim: claim.clone(), template })

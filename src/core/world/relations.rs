@@ -91,9 +91,3 @@ pub(super) fn pool_revision(object: &Object) -> Option<PoolRevision> {
 pub(super) fn template_revision(hash: &str, name: &str) -> Arc<str> {
     format!("{hash}/{name}").into()
 }
-
-/// Whether the controller reference of an object matches this owner by kind, group and name. The UID alone is public,
-/// so a reference with the UID and another kind or name is a forgery.
-pub(super) fn names_as_owner(object: &Object, owner: &Key) -> bool {
-    object.owner_key().as_ref() == Some(owner)
-}

@@ -45,19 +45,15 @@ impl World {
         // A pod of that name that the Sandbox does not control blocks it, even if an owner reference has the Sandbox's
         // UID.
         let other_pod = self.objects.get(&pod_key).filter(|p| !pods.iter().any(|own| own.key == p.key)).cloned();
-        let volume_claims: std::collections::BTreeMap<_, _> = manifest::volume_claim_names(&sandbox)
-            .into_iter()
-            .filter_map(|name| {
-                let found = self.objects.get(&key.sibling(Kind::VolumeClaim, name.as_str()))?.clone();
-                Some((name, found))
-            })
-            .collect();
+        let names = manifest::volume_claim_names(&sandbox).into_iter();
+        let volume_claim_keys: Vec<Key> = names.map(|name| key.sibling(Kind::VolumeClaim, name)).collect();
+        let found = volume_claim_keys.iter().filter_map(|key| self.objects.get(key));
+        let volume_claims = found.map(|claim| (claim.key.name.to_string(), claim.clone())).collect();
         let refused_resize = self.pending_writes.refused_resize(&pod_key).cloned();
         let service_key = key.sibling(Kind::Service, key.name.clone());
         let slice_key = key.sibling(Kind::EndpointSlice, key.name.clone());
-        let involved = [pod_key, service_key.clone(), slice_key.clone(), key.clone()].into_iter().chain(
-            manifest::volume_claim_names(&sandbox).into_iter().map(|n| key.sibling(Kind::VolumeClaim, n.as_str())),
-        );
+        let involved = [pod_key, service_key.clone(), slice_key.clone(), key.clone()];
+        let involved = involved.into_iter().chain(volume_claim_keys);
         let pod_unanswered = self
             .pending_writes
             .creating(&sandbox.meta.uid, now, self.settings.unknown_timeout)

@@ -93,11 +93,17 @@ impl<'a> Members<'a> {
 
     /// The number of Sandboxes to create now. The pool adds none while a member without a pod reports a problem. A quota
     /// on pods does not count Sandboxes, and stops the pool all the same.
-    pub(super) fn to_create(&self, desired: usize, maximum: usize, snapshot: &PoolSnapshot) -> usize {
+    pub(super) fn to_create(
+        &self,
+        counts: PoolCounts,
+        desired: usize,
+        maximum: usize,
+        snapshot: &PoolSnapshot,
+    ) -> usize {
         if self.without_pod_because(snapshot).is_some() {
             return 0;
         }
-        self.counts(snapshot).to_create(desired, maximum, &snapshot.common.settings)
+        counts.to_create(desired, maximum, &snapshot.common.settings)
     }
 
     /// The reason why a member has no pod, if there is a reason: the API server refused the pod, or the Sandbox reports

@@ -12,7 +12,7 @@ use super::suspend;
 use crate::conditions::is_true;
 use crate::model;
 use crate::object::{ConditionStatus, Object, Pod};
-use crate::plan::{Action, Event, Op, Reason};
+use crate::plan::{Event, Op, Reason};
 use crate::snapshot::SandboxSnapshot;
 
 /// The consequence of a drain for a Sandbox.
@@ -74,11 +74,8 @@ fn begin(snapshot: &SandboxSnapshot, model: &model::Sandbox, (object, pod): (&Ob
     if let Some(why) = obstacle(snapshot, model, object, pod) {
         return Drain::Impossible(format!("{what}, and the Sandbox is not suspended: {why}"));
     }
-    let mut op = suspend::write(snapshot, model, SuspendedBy::Drain, Reason::DrainSuspended);
-    if let Action::Patch { body, .. } = &mut op.action {
-        let record = format!("{} {}", object.meta.uid, snapshot.common.now);
-        body["metadata"]["annotations"][annotation::DRAINED_POD] = record.into();
-    }
+    let drained = (annotation::DRAINED_POD, format!("{} {}", object.meta.uid, snapshot.common.now));
+    let op = suspend::write(snapshot, model, SuspendedBy::Drain, Reason::DrainSuspended, Some(drained));
     let note = format!("Suspending the Sandbox, because {what}. A request resumes it on another node");
     Drain::Suspend(Box::new((op, Event::normal(sandbox, Reason::DrainSuspended, note))))
 }

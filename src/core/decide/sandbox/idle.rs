@@ -133,7 +133,7 @@ pub(super) fn decide(
         Some(IdleTier::Suspend | IdleTier::Hibernate) => {
             tier = api::IdleTier::Suspend;
             idle.events.push(Event::normal(&snapshot.sandbox, Reason::IdleSuspended, format!("Idle: {reason}")));
-            idle.op = Some(suspend::write(snapshot, model, api::SuspendedBy::Idle, Reason::IdleSuspended));
+            idle.op = Some(suspend::write(snapshot, model, api::SuspendedBy::Idle, Reason::IdleSuspended, None));
         }
     }
     let next_check = idle.next_check.map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
@@ -240,6 +240,9 @@ pub(super) fn obstacle(
     object: &Object,
     pod: &Pod,
 ) -> Option<String> {
+    if pod.lost_volumes.is_empty() {
+        return None;
+    }
     let made_from = PodRevision::of_pod(object);
     let of_template = LazyCell::new(|| -> BTreeSet<String> {
         model.pod.spec.parse().volumes.into_iter().flatten().map(|volume| volume.name).collect()

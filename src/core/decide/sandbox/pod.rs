@@ -224,17 +224,11 @@ fn planned_pod(snapshot: &SandboxSnapshot, model: &model::Sandbox, choice: &Choi
 /// Whether a new pod of the Sandbox has to be isolated: because of its own marker, of the marker of its claim, pool or
 /// template, or of its namespace.
 fn isolation_demanded(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> bool {
-    demanded(snapshot, own_marker(snapshot, Some(model)))
+    demanded(snapshot, manifest::sandbox_marker(&snapshot.sandbox, Some(model)))
 }
 
 fn demanded(snapshot: &SandboxSnapshot, own: Marker) -> bool {
     snapshot.common.namespace_isolates || Marker::strongest([own, snapshot.inherited_marker]).is_generated_code()
-}
-
-/// The marker of the Sandbox itself. Without a valid spec, its labels and its status decide.
-fn own_marker(snapshot: &SandboxSnapshot, model: Option<&model::Sandbox>) -> Marker {
-    let sandbox = &snapshot.sandbox;
-    model.map_or_else(|| manifest::sandbox_marker(sandbox), |model| Marker::of(&manifest::pod_labels(sandbox, model)))
 }
 
 /// The problem of the first pod of the Sandbox that runs and is not isolated, although it should be. Each pod that names
@@ -275,12 +269,13 @@ pub(super) enum Exposure {
 
 /// Determines whether a running pod is isolated, if it should be.
 pub(super) fn exposure(snapshot: &SandboxSnapshot, model: Option<&model::Sandbox>, pod: &Object) -> Exposure {
-    let own = own_marker(snapshot, model);
-    if !demanded(snapshot, own) && !Marker::of(&pod.meta.labels).is_generated_code() {
+    let of_sandbox = manifest::sandbox_marker(&snapshot.sandbox, model);
+    let own = Marker::strongest([of_sandbox, Marker::of(&pod.meta.labels)]);
+    if !demanded(snapshot, own) {
         return Exposure::Isolated;
     }
     let Some(part) = broken_by(snapshot, pod) else { return Exposure::Isolated };
-    let marked = Marker::strongest([own, Marker::of(&pod.meta.labels)]).is_generated_code();
+    let marked = own.is_generated_code();
     let why = if marked {
         "the Sandbox is marked as running generated code"
     } else if snapshot.common.namespace_isolates {

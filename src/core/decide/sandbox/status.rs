@@ -77,10 +77,10 @@ pub(super) fn status(
     notes: &Notes,
 ) -> (SandboxStatus, Option<Timestamp>) {
     let sandbox = &snapshot.sandbox;
-    let before = sandbox.sandbox().map(|s| SandboxStatus::clone(&s.status)).unwrap_or_default();
+    let before = sandbox.sandbox().map(|s| s.status.clone()).unwrap_or_default();
     let (pod_object, pod) = pod_of(snapshot, situation);
     let service = wanted_service(snapshot, situation);
-    let mut after_status = before.clone();
+    let mut after_status = SandboxStatus::clone(&before);
     after_status.conditions = conditions(snapshot, situation, notes, &before, service);
     after_status.pending = pending(snapshot, situation, &before, &mut after_status.conditions);
     after_status.service = matches!(service, ServiceState::There).then(|| sandbox.key.name.to_string());
@@ -127,7 +127,7 @@ pub(super) fn status(
         // The condition Ready reports all errors of the spec.
         Situation::Terminating | Situation::Invalid(_) => None,
     };
-    after_status.isolation = isolation(snapshot, situation, notes, &before);
+    after_status.isolation = isolation(snapshot, situation, notes);
     if let Situation::Known { model, state: PodState::Running(object, pod) } = situation {
         let first = model.idle_timeout.and_then(|_| first_ready(&before, object, pod));
         after_status.first_ready = first.map(Time);
@@ -220,20 +220,12 @@ fn tcp_wake(snapshot: &SandboxSnapshot, situation: &Situation<'_>, before: &Sand
     }
 }
 
-/// The isolation of the Sandbox. Once it was generated code, it stays generated code.
-fn isolation(
-    snapshot: &SandboxSnapshot,
-    situation: &Situation<'_>,
-    notes: &Notes,
-    before: &SandboxStatus,
-) -> Option<IsolationStatus> {
-    let before = before.isolation.as_ref().is_some_and(|isolation| isolation.generated_code);
-    let own = match situation {
-        Situation::Known { model, .. } => Marker::of(&manifest::pod_labels(&snapshot.sandbox, model)),
-        Situation::Terminating | Situation::Invalid(_) => Marker::of(&snapshot.sandbox.meta.labels),
-    };
+/// The isolation of the Sandbox. Once it was generated code, it stays generated code, because its status is a source of
+/// its marker.
+fn isolation(snapshot: &SandboxSnapshot, situation: &Situation<'_>, notes: &Notes) -> Option<IsolationStatus> {
+    let of_sandbox = manifest::sandbox_marker(&snapshot.sandbox, situation.model());
     let pods = snapshot.pods.iter().map(|pod| Marker::of(&pod.meta.labels));
-    let generated_code = before || Marker::strongest(pods.chain([own])).is_generated_code();
+    let generated_code = Marker::strongest(pods.chain([of_sandbox])).is_generated_code();
     let status = IsolationStatus { generated_code, problem: notes.exposed.clone() };
     (status != IsolationStatus::default()).then_some(status)
 }
@@ -295,7 +287,7 @@ fn pending(
         return vec![];
     };
     let generation = snapshot.sandbox.meta.generation;
-    let Some(made) = PodRevision::of_pod(pod).filter(|made| made.generation != generation) else { return vec![] };
+    let Some(made) = PodRevision::of_another_generation(pod, generation) else { return vec![] };
     let mut fields = made.pending(&PodRevision::of(&snapshot.sandbox, model), model);
     if let Some(ready) = conditions.iter_mut().find(|c| c.type_ == condition::READY)
         && !fields.is_empty()

@@ -2,7 +2,7 @@
 
 use paddock_api::SuspendedBy;
 use paddock_api::names::annotation;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::service::drained;
 use super::situation::PodState;
@@ -12,19 +12,28 @@ use crate::object::Object;
 use crate::plan::{Event, Op, Plan, Reason};
 use crate::snapshot::SandboxSnapshot;
 
-/// The write by which the operator suspends a Sandbox, with the record that no user did. The compare-and-swap fails if
-/// there is activity that the snapshot does not contain.
-pub(super) fn write(snapshot: &SandboxSnapshot, model: &model::Sandbox, by: SuspendedBy, reason: Reason) -> Op {
-    let mut body = json!({
-        "metadata": { "annotations": { annotation::SUSPENDED_BY: by } },
-        "spec": { "operatingMode": "Suspended", "replicas": 0 },
-    });
+/// The write by which the operator suspends a Sandbox, with the record that no user did. `other` is one more annotation
+/// and its value. The compare-and-swap fails if there is activity that the snapshot does not contain.
+pub(super) fn write(
+    snapshot: &SandboxSnapshot,
+    model: &model::Sandbox,
+    by: SuspendedBy,
+    reason: Reason,
+    other: Option<(&str, String)>,
+) -> Op {
+    let mut annotations = Map::new();
+    annotations.insert(annotation::SUSPENDED_BY.to_owned(), json!(by));
+    annotations.extend(other.map(|(name, value)| (name.to_owned(), value.into())));
     let recorded = snapshot.sandbox.meta.annotations.get(annotation::SUSPENDED_AT).is_some();
     if model.schedule().is_some() || recorded {
         // Without a schedule, a time of an earlier suspend would be wrong for a schedule that comes later.
         let at = model.schedule().map(|_| snapshot.common.passed.to_string());
-        body["metadata"]["annotations"][annotation::SUSPENDED_AT] = json!(at);
+        annotations.insert(annotation::SUSPENDED_AT.to_owned(), json!(at));
     }
+    let body = json!({
+        "metadata": { "annotations": annotations },
+        "spec": { "operatingMode": "Suspended", "replicas": 0 },
+    });
     Op::patch_if_unchanged(&snapshot.sandbox, reason, body)
 }
 

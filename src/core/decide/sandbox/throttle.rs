@@ -58,9 +58,9 @@ pub(super) fn obstacle(snapshot: &SandboxSnapshot, object: &Object, pod: &Pod) -
     }
     let record = record_of(snapshot, object);
     match record {
-        Some(record) if is_throttled(record) => match failure(snapshot, record, pod)? {
-            (why, Taken::Back) => Some(why),
-            (_, Taken::At(_)) => None,
+        Some(record) if record.is_throttled() => match failure(snapshot, record, pod)? {
+            (why, TakeBack::Now) => Some(why),
+            (_, TakeBack::At(_)) => None,
         },
         Some(record) if record.state == ThrottleState::Failed && retry_at(snapshot, record).is_some() => {
             Some(record.reason.clone().unwrap_or_else(|| "an attempt failed".to_owned()))
@@ -90,15 +90,15 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, wish: Wish) -> Throttling {
     let Some(pod) = live else { return Throttling::default() };
     // Without `--throttle-cpu`, the World has the CPU of resized pods alone. A resize may still be stored late.
     let containers = pod.cpu().map_or(&[][..], |cpu| &cpu.containers);
-    let next = Next { snapshot, object, pod, containers };
-    let failed = record.filter(|record| is_throttled(record)).and_then(|record| failure(snapshot, record, pod));
+    let inputs = Inputs { snapshot, object, pod, containers };
+    let failed = record.filter(|record| record.is_throttled()).and_then(|record| failure(snapshot, record, pod));
     match (wish, record, failed) {
         // The tier is not offered any more, so this is not the wish of the policy.
-        (Wish::Full | Wish::Throttled, Some(record), Some((why, Taken::Back))) => next.take_back(record, why),
-        (Wish::Full, Some(record), Some((_, Taken::At(_))) | None) => next.restore(record),
+        (Wish::Full | Wish::Throttled, Some(record), Some((why, TakeBack::Now))) => inputs.take_back(record, why),
+        (Wish::Full, Some(record), Some((_, TakeBack::At(_))) | None) => inputs.restore(record),
         (Wish::Full, None, _) => Throttling::default(),
-        (Wish::Throttled, record, Some((_, Taken::At(due)))) => next.throttle(record, Some(due)),
-        (Wish::Throttled, record, Some((_, Taken::Back)) | None) => next.throttle(record, None),
+        (Wish::Throttled, record, Some((_, TakeBack::At(due)))) => inputs.throttle(record, Some(due)),
+        (Wish::Throttled, record, Some((_, TakeBack::Now)) | None) => inputs.throttle(record, None),
     }
 }
 
@@ -124,19 +124,19 @@ pub(super) fn holds_delete(snapshot: &SandboxSnapshot, object: &Object) -> Optio
 }
 
 /// The inputs of one decision.
-struct Next<'a> {
+struct Inputs<'a> {
     snapshot: &'a SandboxSnapshot,
     object: &'a Object,
     pod: &'a Pod,
     containers: &'a [ContainerCpu],
 }
 
-impl Next<'_> {
+impl Inputs<'_> {
     /// Throttles the pod, or keeps it throttled. The node has until `due` to apply the resize. The resize waits for a
     /// snapshot whose status has the record: an API server with an older definition of Sandboxes drops it.
     fn throttle(&self, record: Option<&ThrottleStatus>, due: Option<Timestamp>) -> Throttling {
         let settings = &self.snapshot.common.settings;
-        let Some(mut record) = record.filter(|record| is_throttled(record)).cloned() else {
+        let Some(mut record) = record.filter(|record| record.is_throttled()).cloned() else {
             let record = settings.throttle_cpu.and_then(|limit| self.new_record(record, limit)).map(Box::new);
             let check_at = record.as_ref().map(|record| saturating_add(record.since.0, settings.throttle_apply));
             return Throttling { record, check_at, ..Throttling::default() };
@@ -209,7 +209,7 @@ impl Next<'_> {
             let has = Cpu::of(container);
             has == wanted && (has != former || container.applied_limit.is_none_or(|limit| limit == former.limit))
         };
-        let begins = is_throttled(record);
+        let begins = record.is_throttled();
         let since = if begins { self.now() } else { record.since.clone() };
         // A resize that throttles the pod may have got no reply, and may be stored for as long as this.
         let late = time_left(since.0, settings.unknown_timeout, self.snapshot.common.now);
@@ -313,21 +313,20 @@ impl Cpu {
 }
 
 /// When a throttle that is not as it should be is taken back.
-enum Taken {
-    /// Now.
-    Back,
+enum TakeBack {
+    Now,
     /// At this time, unless the node applies it before.
     At(Timestamp),
 }
 
 /// The reason why a throttled pod is not as it should be, and when the throttle is taken back. `None` if it is in force, or
 /// the resize is not stored yet.
-fn failure(snapshot: &SandboxSnapshot, record: &ThrottleStatus, pod: &Pod) -> Option<(String, Taken)> {
+fn failure(snapshot: &SandboxSnapshot, record: &ThrottleStatus, pod: &Pod) -> Option<(String, TakeBack)> {
     let settings = &snapshot.common.settings;
     let of_record: Vec<(&ContainerCpu, Cpu)> =
         pod.cpu()?.containers.iter().filter_map(|container| Some((container, low(record, container)?))).collect();
     if !pod.ready() {
-        return Some(("its pod was not Ready with little CPU".to_owned(), Taken::Back));
+        return Some(("its pod was not Ready with little CPU".to_owned(), TakeBack::Now));
     }
     let mut others = of_record.iter().filter(|(container, low)| Cpu::of(container) != *low);
     if let Some((container, low)) = others.next() {
@@ -339,34 +338,26 @@ fn failure(snapshot: &SandboxSnapshot, record: &ThrottleStatus, pod: &Pod) -> Op
         let not_stored_yet = record.state == ThrottleState::Throttling && of_record.iter().all(by_us);
         return match refusal(snapshot, record).filter(|_| not_stored_yet) {
             Some(refused) => {
-                Some((format!("the API server refused the resize: {}", refused.refusal.message), Taken::Back))
+                Some((format!("the API server refused the resize: {}", refused.refusal.message), TakeBack::Now))
             }
             None if not_stored_yet => None,
             None => Some((
                 format!("somebody else resized its pod: container {} has not {}", container.name, text(low.limit)),
-                Taken::Back,
+                TakeBack::Now,
             )),
         };
     }
     if let Some(condition) = condition(pod, "PodResizePending").filter(|c| &*c.reason == "Infeasible") {
-        return Some((format!("the node cannot resize its pod: {}", said(condition)), Taken::Back));
+        return Some((format!("the node cannot resize its pod: {}", reason_and_message(condition)), TakeBack::Now));
     }
     if of_record.iter().all(|(container, low)| container.applied_limit == Some(low.limit)) {
         return None;
     }
     let shown = condition(pod, "PodResizePending").or_else(|| condition(pod, "PodResizeInProgress"));
-    let why = shown.map_or_else(|| "its status shows no resize".to_owned(), said);
+    let why = shown.map_or_else(|| "its status shows no resize".to_owned(), reason_and_message);
     let waited = settings.throttle_apply;
     let why = format!("the node did not resize its pod within {} s: {why}", waited.as_secs());
-    Some((why, time_left(record.since.0, waited, snapshot.common.now).map_or(Taken::Back, Taken::At)))
-}
-
-/// Whether the record is about a pod that is throttled or about to be.
-fn is_throttled(record: &ThrottleStatus) -> bool {
-    match record.state {
-        ThrottleState::Throttling | ThrottleState::Throttled => true,
-        ThrottleState::Restoring | ThrottleState::Failed => false,
-    }
+    Some((why, time_left(record.since.0, waited, snapshot.common.now).map_or(TakeBack::Now, TakeBack::At)))
 }
 
 /// The CPU that a container has while it is throttled. `None` if the record does not name it.
@@ -384,7 +375,7 @@ fn refusal<'a>(snapshot: &'a SandboxSnapshot, record: &ThrottleStatus) -> Option
 
 /// The node's reason why it has not applied a resize, while it has not.
 fn pending(pod: &Pod) -> Option<String> {
-    condition(pod, "PodResizePending").map(said)
+    condition(pod, "PodResizePending").map(reason_and_message)
 }
 
 /// The reason why the node has not restored the CPU, as a sentence.
@@ -397,14 +388,14 @@ fn not_restored_yet(pod: &Pod) -> Option<String> {
         let found = condition(pod, "PodResizeInProgress").filter(|c| &*c.reason == "Error")?;
         Some(("failed to resize its pod, and tries again", found))
     };
-    pending.or_else(failed).map(|(what, found)| format!("the node {what}: {}", said(found)))
+    pending.or_else(failed).map(|(what, found)| format!("the node {what}: {}", reason_and_message(found)))
 }
 
 fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
     pod.condition(kind).filter(|condition| condition.status == ConditionStatus::True)
 }
 
-fn said(condition: &PodCondition) -> String {
+fn reason_and_message(condition: &PodCondition) -> String {
     match (&*condition.reason, &*condition.message) {
         ("", "") => condition.kind.to_owned(),
         (reason, "") => reason.to_owned(),

@@ -203,16 +203,14 @@ proptest! {
     fn a_question_that_is_written_is_read_again(asked in questions()) {
         for form in through_text(&serde_json::to_value(&asked).unwrap()) {
             prop_assert_eq!(hook(&form), Ok(Some(asked.hook())));
-            prop_assert_eq!(question(asked.hook(), form.clone()), Ok(asked.clone()));
-            prop_assert_eq!(serde_json::from_value::<Question>(form).unwrap(), asked.clone());
+            prop_assert_eq!(question(asked.hook(), form), Ok(asked.clone()));
         }
     }
 
     #[test]
     fn an_answer_that_is_written_is_read_again(given in answers()) {
         for form in through_text(&serde_json::to_value(&given).unwrap()) {
-            prop_assert_eq!(answer(hook_of(&given), form.clone()), Ok(given.clone()));
-            prop_assert_eq!(serde_json::from_value::<Answer>(form).unwrap(), given.clone());
+            prop_assert_eq!(answer(hook_of(&given), form), Ok(given.clone()));
         }
     }
 

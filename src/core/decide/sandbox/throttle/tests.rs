@@ -36,6 +36,23 @@ fn deletes(plan: &Plan) -> bool {
     plan.ops().any(|op| op.key.kind == Kind::Pod && matches!(op.action, Action::Delete { .. }))
 }
 
+/// A node that does not answer, a refusal and a lost reply do not keep the pod of a Sandbox that ends.
+fn nothing_keeps_the_pod(ending: impl Fn() -> Model, reconciles: usize) {
+    for (what, happens) in [
+        ("a node", (|_| {}) as fn(&mut Model)),
+        ("a refusal", |model| model.refuses = Refuses::Everything),
+        ("a lost reply", |model| model.delays = true),
+    ] {
+        let mut model = ending();
+        happens(&mut model);
+        for _ in 0..reconciles {
+            model.reconcile(usize::MAX);
+        }
+        model.passes(4);
+        assert!(deletes(&model.plan()), "it waited for {what}");
+    }
+}
+
 #[test]
 fn idle_pod_is_throttled_and_gets_its_cpu_back_with_the_first_plan() {
     let mut model = throttled();
@@ -235,18 +252,7 @@ fn suspended_or_expired_pod_gets_its_cpu_back_before_it_is_deleted() {
         assert!(model.sandbox["status"]["idle"]["tier"].is_null(), "{:#}", model.sandbox["status"]);
         model.node();
         assert!(deletes(&model.plan()), "{change}: its CPU is back");
-        // A node that does not answer, a refusal and a lost reply do not keep the pod for ever.
-        for (what, happens) in [
-            ("a node", (|_| {}) as fn(&mut Model)),
-            ("a refusal", |model| model.refuses = Refuses::Everything),
-            ("a lost reply", |model| model.delays = true),
-        ] {
-            let mut model = ending();
-            happens(&mut model);
-            model.reconcile(usize::MAX);
-            model.passes(4);
-            assert!(deletes(&model.plan()), "{change}: it waited for {what}");
-        }
+        nothing_keeps_the_pod(ending, 1);
     }
 }
 

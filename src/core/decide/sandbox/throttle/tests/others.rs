@@ -3,8 +3,8 @@
 use paddock_api::kind::{Key, Kind};
 use serde_json::{Value, json};
 
-use super::model::{FORMER, LOW, Model, Refuses, pair};
-use super::{deletes, resizes, throttled};
+use super::model::{FORMER, LOW, Model, pair};
+use super::{deletes, nothing_keeps_the_pod, resizes, throttled};
 use crate::decide::questions;
 use crate::plan::Reason;
 use crate::question::{IdleTier, Question};
@@ -54,20 +54,7 @@ fn drained_pod_gets_its_cpu_back_before_it_is_deleted() {
     model.pod_is_gone();
     model.reconcile(usize::MAX);
     assert_eq!(model.throttle(), &Value::Null);
-    // A node that does not answer, a refusal and a lost reply do not hold the drain for ever.
-    for (what, happens) in [
-        ("a node", (|_| {}) as fn(&mut Model)),
-        ("a refusal", |model| model.refuses = Refuses::Everything),
-        ("a lost reply", |model| model.delays = true),
-    ] {
-        let mut model = drained();
-        happens(&mut model);
-        for _ in 0..4 {
-            model.reconcile(usize::MAX);
-        }
-        model.passes(4);
-        assert!(deletes(&model.plan()), "it waited for {what}");
-    }
+    nothing_keeps_the_pod(drained, 4);
 }
 
 #[test]
