@@ -47,7 +47,7 @@ enum Command {
     /// Prints the manual page, or writes the pages of all subcommands.
     Man(man::ManArgs),
     /// Replays claims through pool-sizing plugins in virtual time, and compares hit rates and idle hours.
-    #[command(after_help = simulate::EXAMPLES)]
+    #[command(after_help = simulate::AFTER_HELP)]
     Simulate(Box<simulate::SimulateArgs>),
     /// Prints the version.
     Version,

@@ -54,7 +54,11 @@ impl Host {
         BUILT_INS.iter().map(|built_in| self.load_built_in(built_in)).collect()
     }
 
-    fn load_built_in(&self, built_in: &BuiltIn) -> Result<Binding, LoadError> {
+    /// Loads one built-in and binds it to its hook, as [`load_built_ins`](Self::load_built_ins) does.
+    ///
+    /// # Errors
+    /// If the built-in does not load.
+    pub fn load_built_in(&self, built_in: &BuiltIn) -> Result<Binding, LoadError> {
         let BuiltIn { name, hook, kinds, component } = *built_in;
         let loaded = self.load(Source { name, component, limits: None })?;
         Ok(Binding {

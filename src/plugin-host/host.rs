@@ -64,7 +64,8 @@ struct Slot {
 }
 
 /// A component that compiled and passed its trial. Questions reach it after [`Host::admit`].
-pub struct Candidate(Loaded);
+#[derive(Clone)]
+pub struct Candidate(Arc<Loaded>);
 
 impl Candidate {
     /// The description of the plugin that the candidate becomes.
@@ -169,7 +170,7 @@ impl Host {
         let quarantines = info.hooks.iter().map(|hook| (*hook, Mutex::default())).collect();
         let loaded = Loaded { info, name: name.into(), linked, quarantines, log: Arc::default() };
         self.try_out(&loaded)?;
-        Ok(Candidate(loaded))
+        Ok(Candidate(Arc::new(loaded)))
     }
 
     /// Makes a candidate available. It replaces a loaded plugin of the same name and bytes, including the limits and
@@ -177,7 +178,7 @@ impl Host {
     pub fn admit(&self, Candidate(loaded): Candidate) -> Plugin {
         let info = loaded.info.clone();
         let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
-        plugins.insert(info.plugin.clone(), Arc::new(loaded));
+        plugins.insert(info.plugin.clone(), loaded);
         info
     }
 

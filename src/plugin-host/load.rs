@@ -144,8 +144,7 @@ pub fn digest(component: &[u8]) -> String {
 
 /// Compiles a component, and reads the names of its imports and exports.
 pub(crate) fn surface(engine: &MeteredEngine, component: &[u8]) -> Result<Surface, LoadError> {
-    recognise(component)?;
-    let compiled = Component::new(&engine.engine, component).map_err(|error| LoadError::Compile(text(&error)))?;
+    let compiled = compile(engine, component)?;
     let surface = compiled.component_type();
     let name = |name: &str| truncate(name, MAX_MESSAGE_CHARS);
     let imports = surface.imports(&engine.engine).filter(|(_, item)| is_more_than_types(&item.ty, engine));
@@ -158,8 +157,7 @@ pub(crate) fn surface(engine: &MeteredEngine, component: &[u8]) -> Result<Surfac
 
 /// Compiles and links a component without running it.
 pub(crate) fn link(engine: &MeteredEngine, linker: &Linker<CallState>, component: &[u8]) -> Result<Linked, LoadError> {
-    recognise(component)?;
-    let compiled = Component::new(&engine.engine, component).map_err(|error| LoadError::Compile(text(&error)))?;
+    let compiled = compile(engine, component)?;
     let surface = compiled.component_type();
     let (hooks, version) = exports(surface.exports(&engine.engine).map(|(name, _)| name), &VERSIONS)?;
     let imports = surface.imports(&engine.engine);
@@ -167,6 +165,11 @@ pub(crate) fn link(engine: &MeteredEngine, linker: &Linker<CallState>, component
     let pre = linker.instantiate_pre(&compiled).map_err(|error| LoadError::Interface(text(&error)))?;
     let exports = (version.find_exports)(&pre, &hooks).map_err(|error| LoadError::Interface(text(&error)))?;
     Ok(Linked { digest: digest(component), hooks, version, pre, exports })
+}
+
+fn compile(engine: &MeteredEngine, component: &[u8]) -> Result<Component, LoadError> {
+    recognise(component)?;
+    Component::new(&engine.engine, component).map_err(|error| LoadError::Compile(text(&error)))
 }
 
 /// Distinguishes components from core modules by their first eight bytes.

@@ -33,7 +33,7 @@ pub use outcome::{Failures, Outcome, Series};
 pub use plugin::{Ask, Candidate, PluginContender, UnusablePlugin};
 pub use read::{ReadError, ReadOptions, read};
 pub use report::{Report, html, table};
-pub use search::{fixed_curve, hpa_of_idle_hours, smallest_fixed};
+pub use search::{fixed_curve, smallest_fixed};
 pub use shapes::{Shape, generate};
 pub use sizer::Contender;
 pub use trace::{MAX_CLAIMS, TooManyClaims, Trace};

@@ -10,7 +10,7 @@ use paddock_core::decide::pool_size::{PoolFacts, Refilling, dip_ends, status_due
 use paddock_core::object::TextMap;
 use paddock_core::question::{Answer, Failure, Hook, PluginReply, PluginRequest};
 use paddock_core::snapshot::Common;
-use paddock_plugin_host::{Host, Limits, LoadError, SettingsError, Source};
+use paddock_plugin_host::{BUILT_INS, Host, Limits, LoadError, SettingsError, Source};
 
 use crate::conditions::Conditions;
 use crate::decision::{Decided, StatusWrite, View};
@@ -26,7 +26,7 @@ const LEAST_QUESTIONS: u64 = 10_000;
 /// The function that asks a plugin at a time of the simulation.
 pub type Ask<'a> = dyn Fn(&PluginRequest, Timestamp) -> Result<Answer, Failure> + Sync + 'a;
 
-/// A plugin that competes: its bindings, and the function that asks it.
+/// A plugin that competes: its bindings, and the function that asks it. The caller owns the function.
 pub struct PluginContender<'a> {
     label: String,
     bindings: Arc<Bindings>,
@@ -83,7 +83,9 @@ impl<'a> PluginContender<'a> {
         }
         host.check_settings(&prepared, Hook::PoolSize, settings).map_err(UnusablePlugin::Settings)?;
         // Loaded first, because a plugin with the bytes of the built-in has limits of its own.
-        let built_ins = host.load_built_ins()?;
+        let built_ins = BUILT_INS.iter().filter(|built_in| built_in.hook == Hook::PoolSize);
+        let built_ins: Vec<Binding> =
+            built_ins.map(|built_in| host.load_built_in(built_in)).collect::<Result<_, LoadError>>()?;
         let plugin = host.admit(prepared).plugin;
         let own = Binding {
             name: format!("{name}/{}", Hook::PoolSize.as_str()),
@@ -98,8 +100,7 @@ impl<'a> PluginContender<'a> {
             built_in: false,
             not_loaded: None,
         };
-        let built_in = built_ins.into_iter().filter(|built_in| built_in.hook == Hook::PoolSize);
-        Ok(Bindings::new([own].into_iter().chain(built_in).collect()))
+        Ok(Bindings::new([own].into_iter().chain(built_ins).collect()))
     }
 
     pub(crate) fn label(&self) -> &str {

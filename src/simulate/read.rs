@@ -38,12 +38,12 @@ fn read_at_most(most: usize, name: &str, input: impl BufRead, options: &ReadOpti
     };
     let head: Vec<String> = first.cells.iter().map(|cell| cell.to_ascii_lowercase()).collect();
     let head: Vec<&str> = head.iter().map(String::as_str).collect();
-    let claims = Claims { times: Vec::new(), most, options, random: stream(options.seed, Purpose::File) };
+    let claims = Claims { name, times: Vec::new(), most, options, random: stream(options.seed, Purpose::File) };
     match head.as_slice() {
-        ["hashowner", "hashapp", "hashfunction", "trigger", ..] => azure_2019(name, &mut lines, &first, claims),
-        ["app", "func", "end_timestamp", "duration"] => azure_2021(name, &mut lines, claims),
-        ["day", "time", _, ..] => huawei(name, &mut lines, &first, claims),
-        _ => arrivals(name, &mut lines, &first, claims),
+        ["hashowner", "hashapp", "hashfunction", "trigger", ..] => azure_2019(&mut lines, &first, claims),
+        ["app", "func", "end_timestamp", "duration"] => azure_2021(&mut lines, claims),
+        ["day", "time", _, ..] => huawei(&mut lines, &first, claims),
+        _ => arrivals(&mut lines, &first, claims),
     }
 }
 

@@ -95,7 +95,7 @@ impl Report {
     }
 }
 
-/// The heads of the columns, and the cells of an outcome.
+/// The heads of the columns.
 pub(crate) const COLUMNS: [&str; 11] = [
     "contender",
     "hit rate",
@@ -127,7 +127,7 @@ pub(crate) fn cells(outcome: &Outcome) -> [String; COLUMNS.len()] {
     ]
 }
 
-/// The report as a table, with notes about plugins that failed.
+/// The report as a table, with warnings about plugins that failed.
 #[must_use]
 pub fn table(report: &Report) -> String {
     let TraceFacts { name, start, hours, claims } = &report.trace;
@@ -144,13 +144,19 @@ pub fn table(report: &Report) -> String {
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
-    for outcome in &report.contenders {
-        if let Some(failures) = &outcome.failures {
-            let count: u64 = failures.by_kind.values().sum();
-            let (name, asked, first) = (&outcome.name, outcome.questions, &failures.first);
-            // Writing to a String never fails.
-            let _ = writeln!(text, "\nwarning: {name}: {count} of {asked} questions failed, the first with: {first}");
-        }
+    for warning in warnings(report) {
+        // Writing to a String never fails.
+        let _ = writeln!(text, "\nwarning: {warning}");
     }
     text
+}
+
+/// A text about each plugin that failed.
+fn warnings(report: &Report) -> impl Iterator<Item = String> {
+    report.contenders.iter().filter_map(|outcome| {
+        let failures = outcome.failures.as_ref()?;
+        let failed: u64 = failures.by_kind.values().sum();
+        let (name, asked, first) = (&outcome.name, outcome.questions, &failures.first);
+        Some(format!("{name}: {failed} of {asked} questions failed, the first with: {first}"))
+    })
 }

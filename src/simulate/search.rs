@@ -1,4 +1,4 @@
-//! Searches for the contender to compare with: the smallest fixed size for a hit rate, or the HPA for a number of hours.
+//! Searches among the fixed sizes: the smallest one with a hit rate, and the curve of all of them.
 
 use crate::conditions::Conditions;
 use crate::model::simulate;
@@ -65,30 +65,6 @@ pub fn fixed_curve(trace: &Trace, conditions: &Conditions) -> Vec<Outcome> {
         }
     }
     curve
-}
-
-/// The outcome of the HPA whose idle hours are closest to this number, among the targets from a thousandth to a thousand
-/// claims in a minute for each Sandbox.
-#[must_use]
-pub fn hpa_of_idle_hours(trace: &Trace, conditions: &Conditions, idle_hours: f64) -> Outcome {
-    let outcome = |target: f64| simulate(trace, conditions, &Contender::Hpa(target));
-    let (mut low, mut high) = (1e-3_f64, 1e3_f64);
-    let mut best = outcome(high);
-    // The target is on a logarithmic scale: 20 halvings determine it to a hundred thousandth.
-    for _ in 0..20 {
-        let middle = (low * high).sqrt();
-        let tried = outcome(middle);
-        // A higher target needs fewer Sandboxes.
-        if tried.idle_hours > idle_hours {
-            low = middle;
-        } else {
-            high = middle;
-        }
-        if (tried.idle_hours - idle_hours).abs() < (best.idle_hours - idle_hours).abs() {
-            best = tried;
-        }
-    }
-    best
 }
 
 #[cfg(test)]

@@ -20,12 +20,6 @@ use image::{is_within, repository};
 use paddock_plugin_sdk::admission::{Answer, Plugin, Question, Verdict};
 use paddock_plugin_sdk::json;
 use serde::Deserialize;
-use serde_json::Value;
-
-/// Where objects of all kinds may have a pod spec: a Pod, and the two shapes of Sandbox and SandboxTemplate.
-const POD_SPECS: [&str; 3] = ["/spec", "/spec/podTemplate/spec", "/spec/template/spec"];
-/// The lists of containers in a pod spec.
-const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 /// The plugin.
 pub struct AllowedImages;
@@ -56,8 +50,8 @@ impl Plugin for AllowedImages {
             return Ok(allow());
         }
         let old = question.old_object.as_deref().map(json::object).transpose()?.unwrap_or_default();
-        let known: Vec<&str> = images(&old).into_iter().map(|(_, image)| image).collect();
-        let denied = images(&object).into_iter().find(|(_, image)| !known.contains(image) && !settings.allows(image));
+        let known: Vec<&str> = json::images(&old).map(|(_, image)| image).collect();
+        let denied = json::images(&object).find(|(_, image)| !known.contains(image) && !settings.allows(image));
         Ok(match denied {
             Some((field, image)) => deny(&field, image, settings),
             None => allow(),
@@ -70,24 +64,6 @@ impl Settings {
         let repository = repository(image);
         self.registries.iter().any(|prefix| is_within(&repository, prefix))
     }
-}
-
-/// The images of an object, each with its field: `spec.containers[0].image`. A container of a template may have none.
-fn images(object: &Value) -> Vec<(String, &str)> {
-    let mut images = vec![];
-    for spec in POD_SPECS {
-        for list in CONTAINERS {
-            let pointer = format!("{spec}/{list}");
-            let containers = object.pointer(&pointer).and_then(Value::as_array).into_iter().flatten();
-            for (index, container) in containers.enumerate() {
-                if let Some(image) = json::text(container, "/image") {
-                    let path = pointer.trim_start_matches('/').replace('/', ".");
-                    images.push((format!("{path}[{index}].image"), image));
-                }
-            }
-        }
-    }
-    images
 }
 
 fn allow() -> Answer {

@@ -4,7 +4,7 @@ use super::*;
 use paddock_plugin_sdk::testing::admission::{
     assert_allowed, create, create_sandbox_pod, decide, decide_error, denial, settings_error, update,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 const SETTINGS: &str = r#"{"registries": ["ghcr.io", "registry.example/agents"]}"#;
 

@@ -7,16 +7,15 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use paddock_core::settings::Settings;
 use paddock_operator::limits::POOL_DEBOUNCE;
 use paddock_simulate::{
     Conditions, ReadOptions, Refill, Report, Shape, Trace, fixed_curve, generate, html, read, table,
 };
 
-use crate::output::print;
-use flags::OutputFormat;
-pub(crate) use flags::{EXAMPLES, SimulateArgs};
+use crate::usage::{OrBadUsage as _, bad_usage};
+pub(crate) use flags::{AFTER_HELP, SimulateArgs};
 
 /// The claims in a minute of a generated shape, if `--rate` is absent.
 const DEFAULT_RATE: f64 = 6.0;
@@ -25,26 +24,21 @@ const DEFAULT_RATE: f64 = 6.0;
 pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<()> {
     let (report, page) = report(args)?;
     if let (Some(path), Some(page)) = (&args.html, page) {
-        std::fs::write(path, page).with_context(|| format!("--html {}", path.display()))?;
+        std::fs::write(path, page).with_context(|| format!("--html {}", path.display())).or_bad_usage()?;
     }
-    match args.output {
-        OutputFormat::Table => print(&table(&report)),
-        OutputFormat::Json => {
-            let mut text = serde_json::to_string_pretty(&report).context("writing the report as JSON")?;
-            text.push('\n');
-            print(&text)
-        }
-    }
+    args.output.print(&report, table)
 }
 
 /// The report, and the page of HTML if it is asked for.
 fn report(args: &SimulateArgs) -> anyhow::Result<(Report, Option<String>)> {
     let (min, max) = (args.min_ready, args.max_ready);
-    ensure!(min <= max, "--min-ready {min} must be at most --max-ready, which is {max}");
+    if min > max {
+        return Err(bad_usage(format!("--min-ready {min} must be at most --max-ready, which is {max}")));
+    }
     let settings = Settings::default();
-    let most = settings.max_pool_size;
-    ensure!(max <= most, "--max-ready {max} must be at most {most}, the default of --max-pool-size of the operator");
-    let trace = claims(args)?;
+    check_size("--max-ready", max, &settings)?;
+    args.fixed.iter().try_for_each(|size| check_size("--fixed", *size, &settings))?;
+    let trace = claims(args).or_bad_usage()?;
     let shape_refill = args.shape.unwrap_or(Shape::Poisson).refill_seconds();
     let conditions = Conditions {
         min,
@@ -62,6 +56,15 @@ fn report(args: &SimulateArgs) -> anyhow::Result<(Report, Option<String>)> {
     Ok((report, page))
 }
 
+fn check_size(flag: &str, size: u32, settings: &Settings) -> anyhow::Result<()> {
+    let most = settings.max_pool_size;
+    if size > most {
+        let message = format!("{flag} {size} must be at most {most}, the default of --max-pool-size of the operator");
+        return Err(bad_usage(message));
+    }
+    Ok(())
+}
+
 /// The claims of the shape, or of the file.
 fn claims(args: &SimulateArgs) -> anyhow::Result<Trace> {
     if let Some(shape) = args.shape {
@@ -71,7 +74,7 @@ fn claims(args: &SimulateArgs) -> anyhow::Result<Trace> {
         return generate(shape, args.rate.unwrap_or(DEFAULT_RATE), days, args.seed)
             .with_context(|| format!("--shape {}", shape.name()));
     }
-    let Some(path) = &args.trace else { anyhow::bail!("--shape or --trace is needed: which claims are replayed?") };
+    let Some(path) = &args.trace else { bail!("--shape or --trace is needed: which claims are replayed?") };
     let options = ReadOptions { only: args.only.clone(), scale: args.scale, days: args.days, seed: args.seed };
     let file: Box<dyn BufRead> = if path == Path::new("-") {
         Box::new(std::io::stdin().lock())

@@ -1,4 +1,5 @@
-//! What builds of plugins have in common: the target, its standard library, and the compiler flags that make their digests repeatable.
+//! What builds of plugins have in common: the target, its standard library, and the compiler flags that make their
+//! digests repeatable.
 //!
 //! The build scripts and `paddock plugin build` include this file.
 

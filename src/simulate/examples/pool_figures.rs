@@ -15,7 +15,7 @@ use paddock_core::question::PluginRequest;
 use paddock_core::settings::Settings;
 use paddock_plugin_host::{BUILT_INS, Host, HostConfig, Limits};
 use paddock_simulate::{
-    Candidate, Conditions, Contender, Outcome, PluginContender, Refill, Shape, generate, hpa_of_idle_hours, simulate,
+    Candidate, Conditions, Contender, Outcome, PluginContender, Refill, Shape, Trace, generate, simulate,
     smallest_fixed,
 };
 
@@ -54,7 +54,7 @@ fn with_plugin<T: Send>(
     settings: &str,
     (shape, rate, refill): (Shape, f64, f64),
     seeds: RangeInclusive<u64>,
-    compare: impl Fn(&paddock_simulate::Trace, &Conditions, Outcome) -> T + Sync,
+    compare: impl Fn(&Trace, &Conditions, Outcome) -> T + Sync,
 ) -> Vec<T> {
     let host = Host::new(HostConfig::default()).unwrap();
     let built_in = BUILT_INS.iter().find(|built_in| built_in.name == "pool-by-demand").unwrap();
@@ -85,6 +85,29 @@ fn with_plugin<T: Send>(
     let mut done = done.into_inner().unwrap();
     done.sort_by_key(|(seed, _)| *seed);
     done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// The outcome of the HPA whose idle hours are closest to this number, among the targets from a thousandth to a thousand
+/// claims in a minute for each Sandbox.
+fn hpa_of_idle_hours(trace: &Trace, conditions: &Conditions, idle_hours: f64) -> Outcome {
+    let outcome = |target: f64| simulate(trace, conditions, &Contender::Hpa(target));
+    let (mut low, mut high) = (1e-3_f64, 1e3_f64);
+    let mut best = outcome(high);
+    // The target is on a logarithmic scale: 20 halvings determine it to a hundred thousandth.
+    for _ in 0..20 {
+        let middle = (low * high).sqrt();
+        let tried = outcome(middle);
+        // A higher target needs fewer Sandboxes.
+        if tried.idle_hours > idle_hours {
+            low = middle;
+        } else {
+            high = middle;
+        }
+        if (tried.idle_hours - idle_hours).abs() < (best.idle_hours - idle_hours).abs() {
+            best = tried;
+        }
+    }
+    best
 }
 
 /// The idle and the warming hours.

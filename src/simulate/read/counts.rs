@@ -1,7 +1,6 @@
 //! Layouts with the requests of each function in each minute or second.
 
 use std::io::BufRead;
-use std::time::Duration;
 
 use super::rows::{Claims, LONGEST, Lines, ReadError, Row};
 use crate::trace::{Trace, monday};
@@ -10,7 +9,6 @@ const MINUTE: u64 = 60_000;
 
 /// Azure Functions 2019: a line for each function, with a column for each minute of a day.
 pub(super) fn azure_2019(
-    name: &str,
     lines: &mut Lines<impl BufRead>,
     head: &Row<String>,
     mut claims: Claims<'_>,
@@ -39,13 +37,11 @@ pub(super) fn azure_2019(
         }
     }
     claims.check_only(found)?;
-    let length = (u64::try_from(minutes).unwrap_or(u64::MAX)).saturating_mul(MINUTE).min(claims.limit());
-    Ok(Trace::new(name, monday(), Duration::from_millis(length), claims.times)?)
+    claims.trace(monday(), u64::try_from(minutes).unwrap_or(u64::MAX).saturating_mul(MINUTE))
 }
 
 /// Huawei 2023: a line for each minute or second, with a column for each function.
 pub(super) fn huawei(
-    name: &str,
     lines: &mut Lines<impl BufRead>,
     head: &Row<String>,
     mut claims: Claims<'_>,
@@ -87,9 +83,9 @@ pub(super) fn huawei(
             return Err(ReadError::Empty(message));
         }
     };
-    let length = ((last - first + step) * 1000).min(claims.limit());
-    for (at, requests) in counts.into_iter().take_while(|(at, _)| (at - first) * 1000 < length) {
+    let length = (last - first + step) * 1000;
+    for (at, requests) in counts {
         claims.spread(requests, (at - first) * 1000, step * 1000)?;
     }
-    Ok(Trace::new(name, monday(), Duration::from_millis(length), claims.times)?)
+    claims.trace(monday(), length)
 }

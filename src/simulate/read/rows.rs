@@ -1,10 +1,12 @@
 //! The lines and cells of a file, the claims that were read, and the errors about them.
 
 use std::io::BufRead;
+use std::time::Duration;
 
 use fastrand::Rng;
+use jiff::Timestamp;
 
-use crate::trace::TooManyClaims;
+use crate::trace::{TooManyClaims, Trace};
 
 /// The longest trace, in seconds: ten years.
 pub(super) const LONGEST: f64 = 315_360_000.0;
@@ -138,6 +140,8 @@ impl<C: AsRef<str>> Row<C> {
 
 /// The claims that were read so far.
 pub(super) struct Claims<'a> {
+    /// The name of the trace.
+    pub(super) name: &'a str,
     /// The times in milliseconds since the beginning.
     pub(super) times: Vec<u64>,
     /// The largest number of claims.
@@ -197,6 +201,12 @@ impl Claims<'_> {
     /// The end of the days that are read, in milliseconds.
     pub(super) fn limit(&self) -> u64 {
         self.options.days.map_or(u64::MAX, |days| u64::from(days) * 86_400_000)
+    }
+
+    /// The trace of these claims. It ends after `length` milliseconds, or earlier with the days that are read.
+    pub(super) fn trace(self, start: Timestamp, length: u64) -> Result<Trace, ReadError> {
+        let length = Duration::from_millis(length.min(self.limit()));
+        Ok(Trace::new(self.name, start, length, self.times)?)
     }
 
     /// The error of a file in which `--only` names nothing.

@@ -1,7 +1,6 @@
 //! Layouts with a line for each claim.
 
 use std::io::BufRead;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -36,7 +35,6 @@ impl Time {
 
 /// A time on each line.
 pub(super) fn arrivals(
-    name: &str,
     lines: &mut Lines<impl BufRead>,
     first: &Row<String>,
     mut claims: Claims<'_>,
@@ -102,15 +100,11 @@ pub(super) fn arrivals(
     }
     let since = |at: i64| u64::try_from(at - from).unwrap_or_default();
     claims.times = times.into_iter().map(since).collect();
-    finish(name, start, latest - from, claims)
+    finish(latest - from, start, claims)
 }
 
 /// Azure Functions 2021: an invocation on each line, with its end and its duration.
-pub(super) fn azure_2021(
-    name: &str,
-    lines: &mut Lines<impl BufRead>,
-    mut claims: Claims<'_>,
-) -> Result<Trace, ReadError> {
+pub(super) fn azure_2021(lines: &mut Lines<impl BufRead>, mut claims: Claims<'_>) -> Result<Trace, ReadError> {
     let mut found = false;
     let mut latest = 0.0_f64;
     while let Some(row) = lines.next()? {
@@ -128,11 +122,10 @@ pub(super) fn azure_2021(
         }
     }
     claims.check_only(found)?;
-    finish(name, monday(), (latest * 1000.0) as i64, claims)
+    finish((latest * 1000.0) as i64, monday(), claims)
 }
 
 /// A trace that ends with the minute of its last claim.
-fn finish(name: &str, start: Timestamp, latest: i64, claims: Claims<'_>) -> Result<Trace, ReadError> {
-    let length = u64::try_from((latest.div_euclid(MINUTE) + 1) * MINUTE).unwrap_or_default().min(claims.limit());
-    Ok(Trace::new(name, start, Duration::from_millis(length), claims.times)?)
+fn finish(latest: i64, start: Timestamp, claims: Claims<'_>) -> Result<Trace, ReadError> {
+    claims.trace(start, u64::try_from((latest.div_euclid(MINUTE) + 1) * MINUTE).unwrap_or_default())
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::svg::{Axis, Chart, escaped};
-use super::{COLUMNS, Report, cells};
+use super::{COLUMNS, Report, cells, warnings};
 use crate::outcome::Outcome;
 
 const STYLE: &str = "
@@ -44,7 +44,9 @@ pub fn html(report: &Report, curve: &[Outcome]) -> String {
     paragraph(&mut page, &format!("{} claims in {} hours from {start}.", facts.claims, facts.hours));
     page.push_str("<h2>Contenders</h2>\n");
     summary(&mut page, &report.contenders);
-    warnings(&mut page, &report.contenders);
+    for warning in warnings(report) {
+        let _ = writeln!(page, "<p class=\"warning\">{}</p>", escaped(&warning));
+    }
     page.push_str("<h2>Idle hours against hit rate</h2>\n");
     paragraph(
         &mut page,
@@ -83,16 +85,6 @@ fn table(page: &mut String, heads: &[&str], rows: impl Iterator<Item = Vec<Strin
 
 fn summary(page: &mut String, outcomes: &[Outcome]) {
     table(page, &COLUMNS, outcomes.iter().map(|outcome| cells(outcome).to_vec()));
-}
-
-fn warnings(page: &mut String, outcomes: &[Outcome]) {
-    for outcome in outcomes {
-        if let Some(failures) = &outcome.failures {
-            let count: u64 = failures.by_kind.values().sum();
-            let text = format!("{}: {count} questions failed, the first with: {}", outcome.name, failures.first);
-            let _ = writeln!(page, "<p class=\"warning\">{}</p>", escaped(&text));
-        }
-    }
 }
 
 /// Idle hours and hit rate in percent.

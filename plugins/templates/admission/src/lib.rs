@@ -8,12 +8,6 @@
 use paddock_plugin_sdk::admission::{Answer, Plugin, Question, Verdict};
 use paddock_plugin_sdk::json;
 use paddock_plugin_sdk::serde::Deserialize;
-use paddock_plugin_sdk::serde_json::Value;
-
-/// Where objects have a pod spec: a Pod, and the two shapes of Sandbox and SandboxTemplate.
-const POD_SPECS: [&str; 3] = ["/spec", "/spec/podTemplate/spec", "/spec/template/spec"];
-/// The lists of containers in a pod spec.
-const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 /// The plugin.
 pub struct Policy;
@@ -41,24 +35,12 @@ impl Plugin for Policy {
 
     fn decide(question: &Question, settings: &Settings) -> Result<Answer, String> {
         let object = json::object(&question.object)?;
-        let verdict = match images(&object).find(|(_, image)| is_denied(image, settings)) {
+        let verdict = match json::images(&object).find(|(_, image)| is_denied(image, settings)) {
             Some((field, image)) => Verdict::Deny(format!("{field} is {image:?}: name another tag, or a digest")),
             None => Verdict::Allow,
         };
         Ok(Answer { verdict, warnings: vec![], patch: None })
     }
-}
-
-/// The images of an object, each with its field.
-fn images(object: &Value) -> impl Iterator<Item = (String, &str)> {
-    let lists = POD_SPECS.iter().flat_map(|spec| CONTAINERS.iter().map(move |list| format!("{spec}/{list}")));
-    lists.flat_map(|list| {
-        let containers = object.pointer(&list).and_then(Value::as_array).into_iter().flatten();
-        let field = list.trim_start_matches('/').replace('/', ".");
-        containers.enumerate().filter_map(move |(index, container)| {
-            Some((format!("{field}[{index}].image"), json::text(container, "/image")?))
-        })
-    })
 }
 
 fn is_denied(image: &str, settings: &Settings) -> bool {
@@ -78,7 +60,7 @@ paddock_plugin_sdk::export!(Policy: admission);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use paddock_plugin_sdk::serde_json::json;
+    use paddock_plugin_sdk::serde_json::{Value, json};
     use paddock_plugin_sdk::testing::admission::{assert_allowed, create, create_sandbox_pod, decide, denial};
 
     fn spec(image: &str) -> Value {

@@ -10,9 +10,9 @@ use paddock_core::question::{Hook, Question};
 use paddock_plugin_host::{Host, digest};
 use serde::{Deserialize, Serialize};
 
-use super::component::{self, AskArgs, Loaded, Outcome, now_of, read_question};
-use super::text::{self, TableFormat};
-use crate::output::print;
+use super::component::{self, AskArgs, Loaded, now_of, read_question};
+use super::text;
+use crate::output::{TableFormat, json};
 use crate::usage::{OrBadUsage as _, bad_usage};
 
 /// The longest measurement, in seconds. All times of calls are kept.
@@ -100,14 +100,9 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         comparable(before, question.hook(), &digest)?;
     }
     let now = measure((&host, &loaded), question, digest, Duration::from_secs(args.seconds))?;
-    print(&match args.output {
-        TableFormat::Table => table(&now, before.as_ref()),
-        TableFormat::Json => text::json(&Compared { now: &now, before: before.as_ref() })?,
-    })?;
+    args.output.print(&Compared { now: &now, before: before.as_ref() }, table)?;
     if let Some(path) = &args.save {
-        std::fs::write(path, text::json(&now)?)
-            .with_context(|| format!("writing {}", path.display()))
-            .or_bad_usage()?;
+        std::fs::write(path, json(&now)?).with_context(|| format!("writing {}", path.display())).or_bad_usage()?;
     }
     let worse = before.map(|before| worse(&before, &now, args.threshold)).unwrap_or_default();
     if !worse.is_empty() {
@@ -145,10 +140,8 @@ fn measure(
     let (hook, now) = (question.hook(), now_of(&question));
     // The first call checks the settings and the answer.
     let first = loaded.ask(host, &loaded.settings, question.clone());
-    match first.outcome {
-        Outcome::Answered { .. } => {}
-        Outcome::Refused { reason, .. } => bail!("the operator refuses the answer: {reason}"),
-        Outcome::Failed { reason } => bail!(reason),
+    if let Err(failure) = first.outcome.used() {
+        bail!(failure);
     }
     let request = loaded.request(&loaded.settings, question);
     let calls = |time: Duration| -> anyhow::Result<(Vec<Duration>, Duration)> {
@@ -215,14 +208,14 @@ fn worse(before: &Measured, now: &Measured, threshold: f64) -> Vec<String> {
     pairs
         .filter_map(|((title, before, smaller), (_, now, _))| {
             let percent = percent_worse(before, now, smaller);
-            // A comparison with a number that is not one is never in order.
+            // NaN is worse than every number.
             let fine = percent <= threshold;
             (!fine).then(|| format!("{title} from {before:.1} to {now:.1}"))
         })
         .collect()
 }
 
-fn table(now: &Measured, before: Option<&Measured>) -> String {
+fn table(Compared { now, before }: &Compared<'_>) -> String {
     let mut text = format!("{} ({}), hook {}, {} calls\n", now.plugin, now.digest, now.hook.as_str(), now.calls);
     let former = before.map(numbers);
     for (index, (title, number, smaller)) in numbers(now).into_iter().enumerate() {
@@ -289,10 +282,10 @@ mod tests {
     #[test]
     fn json_contains_what_is_compared() {
         let (now, before) = (measured(), Measured { fuel: 4000, ..measured() });
-        let json = |before| serde_json::to_value(Compared { now: &now, before }).unwrap();
-        assert_eq!(json(None), serde_json::to_value(&now).unwrap());
+        let value = |before| serde_json::to_value(Compared { now: &now, before }).unwrap();
+        assert_eq!(value(None), serde_json::to_value(&now).unwrap());
         assert_eq!(
-            (&json(Some(&before))["before"]["fuel"], &json(Some(&before))["fuel"]),
+            (&value(Some(&before))["before"]["fuel"], &value(Some(&before))["fuel"]),
             (&4000.into(), &5000.into())
         );
     }
@@ -313,8 +306,8 @@ mod tests {
         let question = paddock_core::question::form::question(Hook::PoolSize, value).unwrap();
         let question_digest = digest_of(&question, "{}").unwrap();
         let of_pool = Measured { hook: Hook::PoolSize, question_digest, ..measured() };
-        std::fs::write(file("before.json"), text::json(&of_pool).unwrap()).unwrap();
-        std::fs::write(file("idle.json"), text::json(&measured()).unwrap()).unwrap();
+        std::fs::write(file("before.json"), json(&of_pool).unwrap()).unwrap();
+        std::fs::write(file("idle.json"), json(&measured()).unwrap()).unwrap();
         for (question, settings, before, part) in [
             ("question.yaml", None, "before.json", "fuel"),
             ("other.yaml", None, "before.json", "the same question and the same settings"),
@@ -339,7 +332,7 @@ mod tests {
 
     #[test]
     fn saved_result_is_read_again() {
-        let text = text::json(&measured()).unwrap();
+        let text = json(&measured()).unwrap();
         assert_eq!(serde_json::from_value::<Measured>(text::parse(&text).unwrap()).unwrap(), measured());
     }
 }

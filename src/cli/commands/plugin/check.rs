@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use paddock_operator::plugins;
-use paddock_plugin_host::{Host, Limits};
+use paddock_plugin_host::Host;
 
 use super::component::{self, component_of, configuration, parse_configuration, parse_settings};
 use crate::output::{print, read};
@@ -62,7 +62,7 @@ fn check(host: &Host, path: &Path, args: &CheckArgs, settings: Option<&str>) -> 
     let path = component_of(path)?;
     let bytes = read(&path).or_bad_usage()?;
     let mut config = match &args.config {
-        Some(config) => parse_configuration(config, Limits::default())?,
+        Some(config) => parse_configuration(config)?,
         None => configuration(&path)?,
     };
     let beside = path.with_extension("yaml");

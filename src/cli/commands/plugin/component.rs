@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use paddock_core::admission::{Acceptance, accept};
 use paddock_core::question::{Answer, Hook, PluginRequest, Question, form};
@@ -89,25 +89,21 @@ pub(super) fn log() -> anyhow::Result<()> {
 }
 
 /// The name of the plugin in a file.
-pub(super) fn name(component: &Path) -> String {
+pub(crate) fn name(component: &Path) -> String {
     component.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The configuration of the component: the file with its name and the ending `.yaml`, or the defaults if there is none.
 pub(crate) fn configuration(component: &Path) -> anyhow::Result<PluginConfig> {
     let path = component.with_extension("yaml");
-    let default = Limits::default();
-    if !path.exists() {
-        return Ok(PluginConfig::absent(default));
-    }
-    parse_configuration(&path, default)
+    if path.exists() { parse_configuration(&path) } else { Ok(PluginConfig::absent(Limits::default())) }
 }
 
-/// The configuration in a file.
-pub(crate) fn parse_configuration(path: &Path, default: Limits) -> anyhow::Result<PluginConfig> {
+/// The configuration in a file. Limits that it does not state are those of the operator.
+pub(crate) fn parse_configuration(path: &Path) -> anyhow::Result<PluginConfig> {
     let parsed = || {
         let text = String::from_utf8(read(path)?).context("not a text")?;
-        anyhow::Ok(PluginConfig::parse(&text, default)?)
+        anyhow::Ok(PluginConfig::parse(&text, Limits::default())?)
     };
     parsed().with_context(|| path.display().to_string()).or_bad_usage()
 }
@@ -140,21 +136,23 @@ pub(super) struct Loaded {
 
 /// The result of a question.
 pub(super) enum Outcome {
-    /// The plugin answered. The note says where the operator does not do exactly what the answer says.
-    Answered { answer: Answer, note: Option<Note> },
-    /// The plugin answered, and the operator refuses the answer for this reason.
-    Refused { answer: Answer, reason: String },
-    /// The plugin did not answer.
-    Failed { reason: String },
+    /// The plugin answered. The operator does this with the answer.
+    Answered(Answer, Acceptance),
+    /// The plugin did not answer, for this reason.
+    Failed(String),
 }
 
-/// What the operator does with an answer that it does not follow to the letter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Note {
-    /// What the operator does.
-    pub(super) text: String,
-    /// Whether the operator does something else than the answer says. Otherwise it only asks again earlier.
-    pub(super) overruled: bool,
+impl Outcome {
+    /// The answer that the operator uses. The error is the reason for which it applies the failure policy.
+    pub(super) fn used(&self) -> Result<(&Answer, &Acceptance), String> {
+        match self {
+            Outcome::Failed(reason) => Err(reason.clone()),
+            Outcome::Answered(_, Acceptance::Refused(reason)) => {
+                Err(format!("the operator refuses the answer: {reason}"))
+            }
+            Outcome::Answered(answer, acceptance) => Ok((answer, acceptance)),
+        }
+    }
 }
 
 /// A question that was asked.
@@ -177,13 +175,9 @@ impl Loaded {
         };
         let settings = args.settings.as_deref().map(parse_settings).transpose()?.unwrap_or(settings);
         let name = name(component);
-        let prepare = || {
-            let source = Source { name: &name, component: &bytes, limits: Some(limits) };
-            host.prepare(source).with_context(|| component.display().to_string())
-        };
-        let plugin = host.admit(prepare()?);
-        // The second candidate shares what was compiled for the first.
-        Ok(Self { plugin, settings, candidate: prepare()? })
+        let source = Source { name: &name, component: &bytes, limits: Some(limits) };
+        let candidate = host.prepare(source).with_context(|| component.display().to_string())?;
+        Ok(Self { plugin: host.admit(candidate.clone()), settings, candidate })
     }
 
     /// The hook that is asked: the given one, or else the only hook of the component.
@@ -204,11 +198,7 @@ impl Loaded {
 
     /// Asks whether the plugin accepts settings.
     pub(super) fn check_settings(&self, host: &Host, hook: Hook, settings: &str) -> anyhow::Result<()> {
-        let checked = host.check_settings(&self.candidate, hook, settings);
-        if let Err(error) = checked {
-            bail!("settings: {error}");
-        }
-        Ok(())
+        host.check_settings(&self.candidate, hook, settings).map_err(|error| anyhow!("settings: {error}"))
     }
 
     /// The request for a question.
@@ -221,7 +211,7 @@ impl Loaded {
     /// Checks the settings and asks a question.
     pub(super) fn ask(&self, host: &Host, settings: &str, question: Question) -> Asked {
         if let Err(error) = self.check_settings(host, question.hook(), settings) {
-            let outcome = Outcome::Failed { reason: error.to_string() };
+            let outcome = Outcome::Failed(error.to_string());
             return Asked { outcome, usage: Usage::default(), took: Duration::ZERO };
         }
         let request = self.request(settings, question);
@@ -230,13 +220,11 @@ impl Loaded {
         let (result, usage) = host.ask_measured(&request, now);
         let took = started.elapsed();
         let outcome = match result {
-            Err(failure) => Outcome::Failed { reason: failure.to_string() },
-            Ok(answer) => match accept(&request.question, &answer) {
-                Acceptance::Followed => Outcome::Answered { answer, note: None },
-                Acceptance::Earlier(text) => Outcome::Answered { answer, note: Some(Note { text, overruled: false }) },
-                Acceptance::Corrected(text) => Outcome::Answered { answer, note: Some(Note { text, overruled: true }) },
-                Acceptance::Refused(reason) => Outcome::Refused { answer, reason },
-            },
+            Err(failure) => Outcome::Failed(failure.to_string()),
+            Ok(answer) => {
+                let acceptance = accept(&request.question, &answer);
+                Outcome::Answered(answer, acceptance)
+            }
         };
         Asked { outcome, usage, took }
     }

@@ -8,8 +8,7 @@ use paddock_plugin_host::{Host, Limits, Source};
 use serde::Serialize;
 
 use super::component;
-use super::text::{self, TableFormat};
-use crate::output::{print, read};
+use crate::output::{TableFormat, read};
 use crate::usage::OrBadUsage as _;
 
 #[derive(Debug, Args)]
@@ -95,9 +94,6 @@ pub(crate) fn run(InspectArgs { component: path, output }: &InspectArgs) -> anyh
     let host = component::host()?;
     let inspection =
         Inspection::new(&host, &component::name(path), &bytes).with_context(|| path.display().to_string())?;
-    print(&match output {
-        TableFormat::Table => inspection.table(),
-        TableFormat::Json => text::json(&inspection)?,
-    })?;
+    output.print(&inspection, Inspection::table)?;
     inspection.accepted()
 }

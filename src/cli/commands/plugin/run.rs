@@ -2,12 +2,13 @@
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
+use paddock_core::admission::Acceptance;
 use paddock_core::question::{AdmissionAnswer, Answer, IdleAnswer, PoolSizeAnswer, RuntimeClassAnswer};
 use serde::Serialize;
 
-use super::component::{self, AskArgs, Asked, Loaded, Note, Outcome, read_question};
+use super::component::{self, AskArgs, Asked, Loaded, Outcome, read_question};
 use super::text;
-use crate::output::print;
+use crate::output::{json, print};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -44,7 +45,7 @@ impl Format {
     fn text<T: Serialize>(self, value: &T) -> anyhow::Result<String> {
         match self {
             Format::Yaml => text::yaml(value),
-            Format::Json => text::json(value),
+            Format::Json => json(value),
         }
     }
 }
@@ -92,8 +93,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let host = component::host()?;
     let loaded = Loaded::new(&host, &args.ask.component, &args.ask.call)?;
     let question = read_question(&loaded, args.ask.hook, &args.ask.question)?;
-    let settings = loaded.settings.clone();
-    let Asked { outcome, usage, took } = loaded.ask(&host, &settings, question);
+    let Asked { outcome, usage, took } = loaded.ask(&host, &loaded.settings, question);
     let show = |answer: &Answer| {
         let answer = AnswerFields::from(answer);
         print(&if args.usage {
@@ -104,29 +104,24 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
             args.output.text(&answer)?
         })
     };
-    match outcome {
-        Outcome::Answered { answer, note } => {
-            show(&answer)?;
-            match note {
-                Some(Note { text, overruled: true }) => {
-                    eprintln!("note: the operator does not follow the answer: {text}");
-                }
-                Some(Note { text, overruled: false }) => eprintln!("note: {text}"),
-                None => {}
+    match &outcome {
+        Outcome::Answered(answer, acceptance) => {
+            show(answer)?;
+            match acceptance {
+                Acceptance::Corrected(text) => eprintln!("note: the operator does not follow the answer: {text}"),
+                Acceptance::Earlier(text) => eprintln!("note: {text}"),
+                Acceptance::Followed | Acceptance::Refused(_) => {}
             }
-            Ok(())
         }
-        Outcome::Refused { answer, reason } => {
-            show(&answer)?;
-            bail!("the operator refuses the answer: {reason}")
+        Outcome::Failed(_) if args.usage => {
+            eprintln!("usage: {} units of fuel, {} bytes of memory, {took:?}", usage.fuel, usage.memory_bytes);
         }
-        Outcome::Failed { reason } => {
-            if args.usage {
-                eprintln!("usage: {} units of fuel, {} bytes of memory, {took:?}", usage.fuel, usage.memory_bytes);
-            }
-            bail!(reason)
-        }
+        Outcome::Failed(_) => {}
     }
+    if let Err(failure) = outcome.used() {
+        bail!(failure);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,12 +10,13 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use paddock_core::admission::Acceptance;
 use paddock_plugin_host::Host;
 
 use self::case::{Case, Expect};
 use self::compare::differences;
-use self::report::{CaseReport, FileReport, Format, Verdict};
-use super::component::{self, CallArgs, Loaded, Note, Outcome};
+use self::report::{CaseReport, FileReport, Format};
+use super::component::{self, CallArgs, Loaded};
 use crate::output::print;
 use crate::usage::{OrBadUsage as _, bad_usage};
 
@@ -134,50 +135,46 @@ impl Runner {
         let started = Instant::now();
         let asked = loaded.ask(&self.host, settings, question);
         let took = started.elapsed();
-        let failed = |reason: String| format!("expected an answer, got the failure: {reason}");
-        let note = match &asked.outcome {
-            Outcome::Answered { note, .. } => note.clone(),
-            Outcome::Refused { .. } | Outcome::Failed { .. } => None,
-        };
-        let faults = match (&expect, asked.outcome) {
-            (Expect::Answer { fields, note: expected }, Outcome::Answered { answer, .. }) => {
-                let mut faults = differences(hook, &answer, fields)?;
-                faults.extend(wrong_note(expected.as_deref(), note.as_ref()));
+        let used = asked.outcome.used();
+        let note = used.as_ref().ok().and_then(|(_, acceptance)| note(acceptance)).map(str::to_owned);
+        let faults = match (expect, used) {
+            (Expect::Answer { fields, note }, Ok((answer, acceptance))) => {
+                let mut faults = differences(hook, answer, &fields)?;
+                faults.extend(wrong_note(note.as_deref(), acceptance));
                 faults
             }
-            (Expect::Answer { .. }, Outcome::Refused { reason, .. }) => vec![failed(refused(&reason))],
-            (Expect::Answer { .. }, Outcome::Failed { reason }) => vec![failed(reason)],
-            (Expect::Error(text), Outcome::Answered { answer, .. }) => {
-                let answer = serde_json::to_string(&answer).context("writing the answer")?;
+            (Expect::Answer { .. }, Err(failure)) => vec![format!("expected an answer, got the failure: {failure}")],
+            (Expect::Error(text), Ok((answer, _))) => {
+                let answer = serde_json::to_string(answer).context("writing the answer")?;
                 vec![format!("error: expected a failure with {text:?}, got the answer {answer}")]
             }
-            (Expect::Error(text), Outcome::Refused { reason, .. }) => lacks(&refused(&reason), text),
-            (Expect::Error(text), Outcome::Failed { reason }) => lacks(&reason, text),
+            (Expect::Error(text), Err(failure)) if failure.contains(&text) => vec![],
+            (Expect::Error(text), Err(failure)) => vec![format!("error: expected {text:?}, got {failure:?}")],
         };
-        let verdict = if faults.is_empty() { Verdict::Passed } else { Verdict::Failed(faults) };
-        let note = note.map(|note| note.text);
-        Ok(CaseReport { name: case.name.clone(), verdict, note, fuel: asked.usage.fuel, took })
+        Ok(CaseReport { name: case.name.clone(), faults, note, fuel: asked.usage.fuel, took })
+    }
+}
+
+/// Where the operator does not do exactly what the answer says.
+fn note(acceptance: &Acceptance) -> Option<&str> {
+    match acceptance {
+        Acceptance::Earlier(text) | Acceptance::Corrected(text) => Some(text),
+        Acceptance::Followed | Acceptance::Refused(_) => None,
     }
 }
 
 /// The fault of a note that a case does not expect. An answer that is overruled needs a case that says so. A note that
 /// the operator asks again earlier does not.
-fn wrong_note(expected: Option<&str>, note: Option<&Note>) -> Option<String> {
-    match (expected, note) {
-        (None, None | Some(Note { overruled: false, .. })) => None,
-        (None, Some(Note { text, overruled: true })) => Some(format!("note: expected none, got {text:?}")),
-        (Some(part), Some(Note { text, .. })) if text.contains(part) => None,
-        (Some(part), Some(Note { text, .. })) => Some(format!("note: expected {part:?}, got {text:?}")),
+fn wrong_note(expected: Option<&str>, acceptance: &Acceptance) -> Option<String> {
+    match (expected, note(acceptance)) {
+        (None, Some(text)) if matches!(acceptance, Acceptance::Corrected(_)) => {
+            Some(format!("note: expected none, got {text:?}"))
+        }
+        (None, _) => None,
+        (Some(part), Some(text)) if text.contains(part) => None,
+        (Some(part), Some(text)) => Some(format!("note: expected {part:?}, got {text:?}")),
         (Some(part), None) => Some(format!("note: expected {part:?}, but the operator follows the answer")),
     }
-}
-
-fn refused(reason: &str) -> String {
-    format!("the operator refuses the answer: {reason}")
-}
-
-fn lacks(reason: &str, text: &str) -> Vec<String> {
-    if reason.contains(text) { vec![] } else { vec![format!("error: expected {text:?}, got {reason:?}")] }
 }
 
 #[cfg(test)]

@@ -4,21 +4,11 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::output;
 use crate::usage::bad_usage;
-
-/// A format of output that people read by default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum TableFormat {
-    /// Lines of text, for people.
-    Table,
-    /// One JSON object.
-    Json,
-}
 
 /// The name of a file that stands for standard input.
 const STDIN: &str = "-";
@@ -63,11 +53,6 @@ pub(super) fn yaml<T: Serialize>(value: &T) -> anyhow::Result<String> {
     serde_yaml_ng::with::singleton_map_recursive::serialize(value, &mut to).context("writing YAML")?;
     drop(to);
     String::from_utf8(text).context("writing YAML")
-}
-
-/// A value in JSON, with the fields in the order of its type.
-pub(super) fn json<T: Serialize>(value: &T) -> anyhow::Result<String> {
-    Ok(serde_json::to_string_pretty(value).context("writing JSON")? + "\n")
 }
 
 #[cfg(test)]

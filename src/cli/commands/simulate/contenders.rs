@@ -1,13 +1,12 @@
 //! The contenders of a simulation: loads the plugins, and simulates each contender on a thread.
 
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, anyhow, bail};
-use jiff::Timestamp;
 use paddock_core::binding::{Bindings, FailurePolicy};
-use paddock_core::question::{Hook, PluginRequest};
+use paddock_core::question::Hook;
 use paddock_operator::plugins::check_name;
 use paddock_operator::plugins::plugin_config::PluginConfig;
 use paddock_plugin_host::{BUILT_INS, Host, HostConfig, Limits};
@@ -16,7 +15,9 @@ use paddock_simulate::{
 };
 
 use super::flags::SimulateArgs;
+use crate::commands::plugin::component::{configuration, name, parse_configuration};
 use crate::output::read;
+use crate::usage::{OrBadUsage as _, bad_usage};
 
 /// The plugin and the hit rate, in percent, that are compared if no contender is named.
 const DEFAULT_PLUGIN: &str = "pool-by-demand";
@@ -25,11 +26,11 @@ const DEFAULT_HIT_RATE: f64 = 99.0;
 /// The memory of a host. One call runs at a time, and the largest call needs 260 MiB.
 const HOST_MEMORY: usize = 512 << 20;
 
-/// A plugin with its own host, so that its quarantine concerns no other contender.
+/// A plugin with its bindings. `ask` asks it in a host of its own, so that its quarantine concerns no other contender.
 struct Loaded {
     label: String,
-    host: Host,
     bindings: Bindings,
+    ask: Box<Ask<'static>>,
 }
 
 /// One simulation, or the search for a fixed size.
@@ -47,22 +48,11 @@ pub(super) fn outcomes(args: &SimulateArgs, trace: &Trace, conditions: &Conditio
     } else {
         (args.plugins.clone(), args.best_fixed.clone())
     };
-    let most = conditions.settings.max_pool_size;
-    if let Some(size) = args.fixed.iter().find(|size| **size > most) {
-        bail!("--fixed {size} must be at most {most}, the default of --max-pool-size of the operator");
-    }
     let load = |value: &String| loaded(value).with_context(|| format!("--plugin {value}"));
     let plugins: Vec<Loaded> = plugins.iter().map(load).collect::<anyhow::Result<_>>()?;
-    let asks: Vec<Box<Ask<'_>>> = plugins
-        .iter()
-        .map(|plugin| -> Box<Ask<'_>> {
-            Box::new(|request: &PluginRequest, now: Timestamp| plugin.host.ask(request, now))
-        })
-        .collect();
     let contenders: Vec<PluginContender<'_>> = plugins
         .iter()
-        .zip(&asks)
-        .map(|(plugin, ask)| PluginContender::new(&plugin.label, plugin.bindings.clone(), &**ask))
+        .map(|plugin| PluginContender::new(&plugin.label, plugin.bindings.clone(), &*plugin.ask))
         .collect();
     let tasks: Vec<Task<'_>> = contenders
         .iter()
@@ -73,8 +63,10 @@ pub(super) fn outcomes(args: &SimulateArgs, trace: &Trace, conditions: &Conditio
         .collect();
     let outcomes = in_parallel(&tasks, |task| match task {
         Task::Simulate(contender) => Ok(simulate(trace, conditions, contender)),
-        Task::BestFixed(percent) => smallest_fixed(trace, conditions, *percent)
-            .ok_or_else(|| anyhow!("--best-fixed {percent}: even a pool of {most} Sandboxes has a lower hit rate")),
+        Task::BestFixed(percent) => smallest_fixed(trace, conditions, *percent).ok_or_else(|| {
+            let most = conditions.settings.max_pool_size;
+            anyhow!("--best-fixed {percent}: even a pool of {most} Sandboxes has a lower hit rate")
+        }),
     })?;
     if let Some(Outcome { name, questions, .. }) = outcomes.iter().find(|outcome| outcome.stopped) {
         bail!(
@@ -113,26 +105,21 @@ fn in_parallel<T: Sync, R: Send>(tasks: &[T], run: impl Fn(&T) -> anyhow::Result
 /// Loads the plugin of one flag.
 fn loaded(value: &str) -> anyhow::Result<Loaded> {
     let (source, config) = split(value);
-    let beside =
-        || Some(Path::new(source).with_extension("yaml")).filter(|path| source.ends_with(".wasm") && path.exists());
-    let config = config.or_else(beside);
-    let host = Host::new(HostConfig { memory_bytes: HOST_MEMORY, ..HostConfig::default() })
-        .context("setting up the engine")?;
-    let config = match &config {
-        None => PluginConfig::absent(Limits::default()),
-        Some(path) => {
-            let text = String::from_utf8(read(path)?).with_context(|| path.display().to_string())?;
-            PluginConfig::parse(&text, Limits::default()).with_context(|| path.display().to_string())?
-        }
-    };
-    if config.hooks.as_ref().is_some_and(|hooks| !hooks.contains(&Hook::PoolSize)) {
-        bail!("hooks: must contain pool-size, or be left out");
-    }
     let built_in = BUILT_INS.iter().find(|built_in| built_in.name == source && built_in.hook == Hook::PoolSize);
     let (name, component) = match built_in {
         Some(built_in) => (source.to_owned(), built_in.component.to_vec()),
-        None => component(source)?,
+        None => read_component(source)?,
     };
+    let config = match config {
+        Some(path) => parse_configuration(path)?,
+        None if built_in.is_some() => PluginConfig::absent(Limits::default()),
+        None => configuration(Path::new(source))?,
+    };
+    if config.hooks.as_ref().is_some_and(|hooks| !hooks.contains(&Hook::PoolSize)) {
+        return Err(bad_usage("hooks: must contain pool-size, or be left out"));
+    }
+    let host = Host::new(HostConfig { memory_bytes: HOST_MEMORY, ..HostConfig::default() })
+        .context("setting up the engine")?;
     let candidate = Candidate {
         name: &name,
         component: &component,
@@ -141,27 +128,27 @@ fn loaded(value: &str) -> anyhow::Result<Loaded> {
         failure_policy: config.failure_policy.unwrap_or(FailurePolicy::default_of(Hook::PoolSize)),
     };
     let bindings = PluginContender::bindings(&host, &candidate)?;
-    Ok(Loaded { label: value.to_owned(), host, bindings })
+    Ok(Loaded { label: value.to_owned(), bindings, ask: Box::new(move |request, now| host.ask(request, now)) })
 }
 
 /// The name and the bytes of a component in a file.
-fn component(source: &str) -> anyhow::Result<(String, Vec<u8>)> {
+fn read_component(source: &str) -> anyhow::Result<(String, Vec<u8>)> {
     let path = Path::new(source);
     if path.extension().is_none_or(|extension| extension != "wasm") && !path.exists() {
-        bail!(
+        return Err(bad_usage(format!(
             "there is no built-in plugin {source:?} for pools: expected {DEFAULT_PLUGIN}, or a file such as ./mine.wasm"
-        );
+        )));
     }
-    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    check_name(&name).map_err(|problem| anyhow!(problem))?;
-    Ok((name, read(path)?))
+    let name = name(path);
+    check_name(&name).map_err(bad_usage)?;
+    Ok((name, read(path).or_bad_usage()?))
 }
 
 /// The plugin, and the configuration file behind the last colon.
-fn split(value: &str) -> (&str, Option<PathBuf>) {
+fn split(value: &str) -> (&str, Option<&Path>) {
     match value.rsplit_once(':') {
         // The operator reads files with this ending alone.
-        Some((source, config)) if config.ends_with(".yaml") => (source, Some(PathBuf::from(config))),
+        Some((source, config)) if config.ends_with(".yaml") => (source, Some(Path::new(config))),
         Some(_) | None => (value, None),
     }
 }

@@ -3,13 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{ArgGroup, Args};
 use paddock_simulate::{Refill, Shape};
 
+use crate::output::TableFormat;
 use crate::values::parse_duration;
 
-/// The examples at the end of the help.
-pub(crate) const EXAMPLES: &str = "\
+/// The exit codes, the examples and the layouts of traces, at the end of the help.
+pub(crate) const AFTER_HELP: &str = "\
+The exit code is 1 if a plugin does not load, refuses its settings or wants to be asked too often, or if no fixed size
+has the hit rate of --best-fixed. It is 2 if a flag or a file is wrong.
+
 Examples:
   # The built-in plugin against the smallest fixed size with a hit rate of 99 %, on a daily wave of 20 claims a minute
   paddock simulate --shape diurnal --rate 20
@@ -87,21 +91,12 @@ pub(crate) struct SimulateArgs {
     /// Price of an hour of one warm Sandbox, Ready or starting.
     #[arg(long, value_name = "PRICE", value_parser = parse_number, allow_negative_numbers = true)]
     pub(super) cost_per_hour: Option<f64>,
-    /// Form of the report on standard output.
+    /// Format of the report on standard output.
     #[arg(long, short = 'o', value_name = "FORMAT", default_value = "table")]
-    pub(super) output: OutputFormat,
+    pub(super) output: TableFormat,
     /// File for the report as a page of HTML with charts. The page needs no network and no JavaScript.
     #[arg(long, value_name = "FILE")]
     pub(super) html: Option<PathBuf>,
-}
-
-/// The form of the report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum OutputFormat {
-    /// A table, for people.
-    Table,
-    /// One JSON object, with the course over time.
-    Json,
 }
 
 fn parse_shape(value: &str) -> Result<Shape, String> {

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::*;
+use crate::usage::BadUsage;
 use crate::values::parsed;
 
 /// The report of a command line.
@@ -138,6 +139,29 @@ fn error_names_the_flag_and_what_would_be_right() {
     ] {
         let Err(error) = report_of(&args) else { panic!("{args:?} is accepted") };
         assert!(error.contains(wanted), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn wrong_input_is_told_from_a_plugin_at_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let bad_trace = file(dir.path(), "bad.csv", "1\nthree\n");
+    let not_wasm = file(dir.path(), "not.wasm", "no component");
+    let bad_field = format!("pool-by-demand:{}", file(dir.path(), "field.yaml", "setings: {}"));
+    let bad_settings = format!("pool-by-demand:{}", file(dir.path(), "bad.yaml", "settings: { serviceLevel: 7 }"));
+    for (args, usage) in [
+        (["--trace", "/nowhere.csv", "--fixed", "1"], true),
+        (["--trace", &bad_trace, "--fixed", "1"], true),
+        (["--shape", "slow-pool", "--fixed", "20000"], true),
+        (["--shape", "slow-pool", "--max-ready", "20000"], true),
+        (["--shape", "slow-pool", "--plugin", "pool-by-magic"], true),
+        (["--shape", "slow-pool", "--plugin", "/nowhere/mine.wasm"], true),
+        (["--shape", "slow-pool", "--plugin", &bad_field], true),
+        (["--shape", "slow-pool", "--plugin", &bad_settings], false),
+        (["--shape", "slow-pool", "--plugin", &not_wasm], false),
+    ] {
+        let error = run(&parsed(&args).unwrap()).unwrap_err();
+        assert_eq!(error.is::<BadUsage>(), usage, "{args:?}: {error:#}");
     }
 }
 

@@ -25,33 +25,18 @@ pub(super) struct FileReport {
 /// The result of one case.
 pub(super) struct CaseReport {
     pub(super) name: String,
-    pub(super) verdict: Verdict,
+    /// The differences between the expected answer and the actual one. The case passed if there is none.
+    pub(super) faults: Vec<String>,
     /// Where the operator does not do exactly what the answer says.
     pub(super) note: Option<String>,
     pub(super) fuel: u64,
     pub(super) took: Duration,
 }
 
-/// Whether a case passed.
-pub(super) enum Verdict {
-    Passed,
-    /// The differences, one in each line.
-    Failed(Vec<String>),
-}
-
-impl CaseReport {
-    fn faults(&self) -> &[String] {
-        match &self.verdict {
-            Verdict::Passed => &[],
-            Verdict::Failed(faults) => faults,
-        }
-    }
-}
-
 /// The number of cases that failed, and of all cases.
 pub(super) fn count(files: &[FileReport]) -> (usize, usize) {
     let cases = || files.iter().flat_map(|file| &file.cases);
-    (cases().filter(|case| !case.faults().is_empty()).count(), cases().count())
+    (cases().filter(|case| !case.faults.is_empty()).count(), cases().count())
 }
 
 impl Format {
@@ -69,9 +54,9 @@ fn text(files: &[FileReport]) -> String {
     for file in files {
         let _ = writeln!(text, "{}", file.name);
         for case in &file.cases {
-            let result = if case.faults().is_empty() { "ok  " } else { "FAIL" };
+            let result = if case.faults.is_empty() { "ok  " } else { "FAIL" };
             let _ = writeln!(text, "  {result}  {} ({} units of fuel)", one_line(&case.name), case.fuel);
-            for fault in case.faults() {
+            for fault in &case.faults {
                 let _ = writeln!(text, "          {}", one_line(fault));
             }
             if let Some(note) = &case.note {
@@ -88,18 +73,18 @@ fn tap(files: &[FileReport]) -> String {
     let mut text = format!("TAP version 14\n1..{}\n", count(files).1);
     let cases = files.iter().flat_map(|file| file.cases.iter().map(move |case| (file, case)));
     for (number, (file, case)) in (1..).zip(cases) {
-        let result = if case.faults().is_empty() { "ok" } else { "not ok" };
+        let result = if case.faults.is_empty() { "ok" } else { "not ok" };
         // A number sign would begin a directive.
         let name = one_line(&format!("{}: {}", file.name, case.name)).replace('\\', "\\\\").replace('#', "\\#");
         let _ = writeln!(text, "{result} {number} - {name}");
-        if case.faults().is_empty() && case.note.is_none() {
+        if case.faults.is_empty() && case.note.is_none() {
             continue;
         }
         text.push_str("  ---\n");
-        if !case.faults().is_empty() {
+        if !case.faults.is_empty() {
             text.push_str("  differences:\n");
         }
-        for fault in case.faults() {
+        for fault in &case.faults {
             let _ = writeln!(text, "    - {}", serde_json::Value::from(one_line(fault)));
         }
         if let Some(note) = &case.note {
@@ -118,18 +103,18 @@ fn junit(files: &[FileReport]) -> String {
     );
     for file in files {
         let name = escaped(&file.name);
-        let failed = file.cases.iter().filter(|case| !case.faults().is_empty()).count();
+        let failed = file.cases.iter().filter(|case| !case.faults.is_empty()).count();
         let _ = writeln!(text, "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{failed}\">", file.cases.len());
         for case in &file.cases {
             let (case_name, seconds) = (escaped(&case.name), case.took.as_secs_f64());
             let _ = write!(text, "    <testcase name=\"{case_name}\" classname=\"{name}\" time=\"{seconds:.6}\"");
-            if case.faults().is_empty() && case.note.is_none() {
+            if case.faults.is_empty() && case.note.is_none() {
                 text.push_str("/>\n");
                 continue;
             }
             text.push_str(">\n");
-            if let Some(first) = case.faults().first() {
-                let (first, lines) = (escaped(first), escaped(&case.faults().join("\n")));
+            if let Some(first) = case.faults.first() {
+                let (first, lines) = (escaped(first), escaped(&case.faults.join("\n")));
                 let _ = writeln!(text, "      <failure message=\"{first}\">{lines}</failure>");
             }
             if let Some(note) = &case.note {
@@ -170,9 +155,8 @@ mod tests {
 
     fn files() -> Vec<FileReport> {
         let case = |name: &str, faults: &[&str]| {
-            let faults: Vec<String> = faults.iter().map(|fault| (*fault).to_owned()).collect();
-            let verdict = if faults.is_empty() { Verdict::Passed } else { Verdict::Failed(faults) };
-            CaseReport { name: name.to_owned(), verdict, note: None, fuel: 7, took: Duration::from_millis(2) }
+            let faults = faults.iter().map(|fault| (*fault).to_owned()).collect();
+            CaseReport { name: name.to_owned(), faults, note: None, fuel: 7, took: Duration::from_millis(2) }
         };
         let cases = vec![case("a # b", &[]), case("<c>\u{1b}", &["desired: expected 3, got \"5\"", "x\ny"])];
         vec![FileReport { name: "tests/a.yaml".to_owned(), cases }]

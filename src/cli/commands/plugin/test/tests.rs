@@ -84,7 +84,8 @@ fn settings_and_limits_are_those_of_the_configuration_unless_a_case_has_its_own(
 fn answer_that_the_operator_refuses_is_a_failure() {
     let cases = |expect: &str| {
         format!(
-            "component: ../mine.wasm\nhook: admission\ncases:\n  - name: c\n    settings: {{mode:              forbidden-patch}}\n    expect: {expect}\n"
+            "component: ../mine.wasm\nhook: admission\ncases:\n  - name: c\n    settings: {{mode: forbidden-patch}}\n    \
+             expect: {expect}\n"
         )
     };
     let tested = |expect: &str| {
@@ -116,17 +117,18 @@ fn answer_that_is_overruled_needs_a_case_that_expects_it() {
 
 #[test]
 fn note_that_a_case_expects_must_be_there() {
-    let note = |overruled| Some(Note { text: "keeps 5".to_owned(), overruled });
-    for (expected, note, fault) in [
-        (None, None, None),
-        (None, note(false), None),
-        (None, note(true), Some("note: expected none, got \"keeps 5\"")),
-        (Some("keeps"), note(true), None),
-        (Some("keeps"), note(false), None),
-        (Some("stays"), note(true), Some("note: expected \"stays\", got \"keeps 5\"")),
-        (Some("keeps"), None, Some("note: expected \"keeps\", but the operator follows the answer")),
+    let corrected = || Acceptance::Corrected("keeps 5".to_owned());
+    let earlier = || Acceptance::Earlier("keeps 5".to_owned());
+    for (expected, acceptance, fault) in [
+        (None, Acceptance::Followed, None),
+        (None, earlier(), None),
+        (None, corrected(), Some("note: expected none, got \"keeps 5\"")),
+        (Some("keeps"), corrected(), None),
+        (Some("keeps"), earlier(), None),
+        (Some("stays"), corrected(), Some("note: expected \"stays\", got \"keeps 5\"")),
+        (Some("keeps"), Acceptance::Followed, Some("note: expected \"keeps\", but the operator follows the answer")),
     ] {
-        assert_eq!(wrong_note(expected, note.as_ref()).as_deref(), fault, "{expected:?} {note:?}");
+        assert_eq!(wrong_note(expected, &acceptance).as_deref(), fault, "{expected:?} {acceptance:?}");
     }
 }
 
