@@ -65,17 +65,19 @@ pub fn files(settings: &Settings) -> Vec<(&'static str, Vec<Value>)> {
 /// The documents that only an operator with the rights to throttle idle Sandboxes has: the file of an overlay.
 #[must_use]
 pub fn throttle_rights(settings: &Settings) -> Vec<Value> {
-    let with = |throttle: bool| rbac::rbac(&Settings { throttle, ..settings.clone() });
-    let without = with(false);
-    with(true).into_iter().filter(|document| !without.contains(document)).collect()
+    added_rights(|throttle| Settings { throttle, ..settings.clone() })
 }
 
 /// The documents that only an operator with the rights to deliver the data of claims has: the file of an overlay.
 #[must_use]
 pub fn claim_data_rights(settings: &Settings) -> Vec<Value> {
-    let with = |claim_data: bool| rbac::rbac(&Settings { claim_data, ..settings.clone() });
-    let without = with(false);
-    with(true).into_iter().filter(|document| !without.contains(document)).collect()
+    added_rights(|claim_data| Settings { claim_data, ..settings.clone() })
+}
+
+/// The documents of the rights that a setting adds when it is on.
+fn added_rights(with: impl Fn(bool) -> Settings) -> Vec<Value> {
+    let without = rbac::rbac(&with(false));
+    rbac::rbac(&with(true)).into_iter().filter(|document| !without.contains(document)).collect()
 }
 
 /// The webhook configurations without a CA bundle. The operator or another program adds the bundle.

@@ -33,24 +33,21 @@ const CONFIGURATIONS: [&str; 2] = ["mutatingwebhookconfigurations", "validatingw
 async fn every_overlay_is_what_the_command_prints() {
     let setup = setup::setup().await;
     let paddock = programs::paddock().await;
-    for (folder, shape, flag) in [
-        (root!("deploy"), "both", "--claim-data=false"),
-        (root!("deploy/overlays/seed"), "seed", "--throttle=false"),
-        (root!("deploy/overlays/upstream"), "upstream", "--throttle=false"),
-        (root!("deploy/overlays/claim-data"), "both", "--claim-data=true"),
-        (root!("deploy/overlays/throttle"), "both", "--throttle=true"),
+    for (folder, flag) in [
+        (root!("deploy"), "--surface=both"),
+        (root!("deploy/overlays/seed"), "--surface=seed"),
+        (root!("deploy/overlays/upstream"), "--surface=upstream"),
+        (root!("deploy/overlays/claim-data"), "--claim-data"),
+        (root!("deploy/overlays/throttle"), "--throttle"),
     ] {
         let rendered = setup.cluster.kubectl().run(&["kustomize", folder], None).await.expect("kustomize");
-        let printed = std::process::Command::new(&paddock)
-            .args(["manifests", "--surface", shape])
-            .arg(flag)
-            .output()
-            .expect("paddock manifests");
+        let printed =
+            std::process::Command::new(&paddock).args(["manifests", flag]).output().expect("paddock manifests");
         assert!(printed.status.success());
         let (rendered, printed) = (documents(&rendered), documents(&String::from_utf8_lossy(&printed.stdout)));
         for (one, other, what) in [(&rendered, &printed, "the command"), (&printed, &rendered, "deploy/")] {
             for document in one {
-                assert!(other.contains(document), "{shape}: not from {what}: {document:#}");
+                assert!(other.contains(document), "{flag}: not from {what}: {document:#}");
             }
         }
     }

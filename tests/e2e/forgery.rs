@@ -3,7 +3,6 @@
 //! that run on the host's kernel.
 
 use kube::api::{Patch, PatchParams};
-use paddock_cluster::eventually_some;
 use serde_json::{Value, json};
 
 use super::json::{controller, label, message, name, ready, reason, text, uid};
@@ -34,28 +33,9 @@ const EXTENSIONS: &str = "extensions.agents.x-k8s.io/v1beta1";
 /// The namespace with the tenant's rights: every right on Sandboxes, claims and Pods, none on pools, and none in other
 /// namespaces.
 async fn tenant(ns: &TestNamespace) -> TestNamespace {
-    let namespace = &ns.namespace;
-    let rbac = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}");
     let resources = ["sandboxes", "sandboxes/status", "sandboxes/scale", "sandboxclaims", "pods"];
-    let rules = json!([{ "apiGroups": ["", "agents.x-k8s.io", "extensions.agents.x-k8s.io"], "resources": resources, "verbs": ["*"] }]);
-    let binding = json!({
-        "metadata": { "name": "tenant" },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tenant" },
-        "subjects": [{ "kind": "ServiceAccount", "name": "tenant", "namespace": namespace }],
-    });
-    for (path, object) in [
-        (format!("/api/v1/namespaces/{namespace}/serviceaccounts"), json!({ "metadata": { "name": "tenant" } })),
-        (format!("{rbac}/roles"), json!({ "metadata": { "name": "tenant" }, "rules": rules })),
-        (format!("{rbac}/rolebindings"), binding),
-    ] {
-        ns.post(&path, &object).await.unwrap_or_else(|e| panic!("creating {object:#}: {e}"));
-    }
-    let kubeconfig = setup().await.cluster.kubeconfig_for_service_account(namespace, "tenant").await.expect("a token");
-    let tenant = ns.seen_by(&kubeconfig).await;
-    // The API server's authorizer receives roles through a watch.
-    let path = SANDBOX.path(namespace);
-    eventually_some("the tenant's role has an effect", async || tenant.read(&path).await).await;
-    let other = tenant.post(&POOL.path(namespace), &pool("p", "t", json!({}))).await;
+    let tenant = ns.seen_by_new_user(&setup().await.cluster, &resources).await;
+    let other = tenant.try_create(&pool("p", "t", json!({}))).await;
     assert!(matches!(other, Err(kube::Error::Api(status)) if status.code == 403), "a tenant makes no pools");
     tenant
 }

@@ -8,7 +8,7 @@ use super::json::{message, ready, suspended, text, uid};
 use super::kinds::{EVENT, POD, SANDBOX, SERVICE, VOLUME_CLAIM};
 use super::manifests::{pod_with_workspace, sandbox};
 use super::namespace::TestNamespace;
-use super::plugins::Files;
+use super::plugins::{Files, idle_timeout};
 use super::setup::namespace;
 use crate::framework::Test;
 
@@ -114,7 +114,7 @@ async fn ephemeral_volumes_do_not_keep_the_sandbox_running() {
 async fn throttled_pod_is_resized_and_restored_by_one_write_each() {
     let ns = namespace("throttle").await;
     let plugin = Files::of("throttle-first").await;
-    plugin.put("wasm", paddock_guests::IDLE_TIMEOUT);
+    plugin.put("wasm", idle_timeout());
     plugin.bind_hook(&ns, "idle", json!({ "tiers": ["throttle"] }));
     plugin.until("in force", |plugin| plugin["digest"].is_string()).await;
     let cpu = |request: &str, limit: &str| json!({ "requests": { "cpu": request, "memory": "64Mi" }, "limits": { "cpu": limit, "memory": "64Mi" } });
@@ -125,26 +125,14 @@ async fn throttled_pod_is_resized_and_restored_by_one_write_each() {
     ns.create(sandbox("s", json!({ "idleTimeout": "1h", "podTemplate": { "spec": spec } }))).await;
     let agent = |pod: &Value| pod["spec"]["containers"][0]["resources"].clone();
     let proxy = |pod: &Value| pod["spec"]["initContainers"][0]["resources"].clone();
-    let apply = async |pod: &Value| {
-        let of = |name: &str, resources: Value| {
-            json!({
-                "name": name, "resources": resources, "ready": true, "restartCount": 0, "image": "agent:1", "imageID": "",
-            })
-        };
-        let status = json!({
-            "containerStatuses": [of("agent", agent(pod))], "initContainerStatuses": [of("proxy", proxy(pod))],
-        });
-        ns.merge_status(POD, "s", json!({ "status": status })).await;
-    };
     ns.until(SANDBOX, "s", "Ready", ready).await;
-    // The API server takes a node whose status has no resources for one that cannot resize.
-    apply(&ns.get(POD, "s").await).await;
+    ns.report_resources(&ns.get(POD, "s").await).await;
     ns.merge(SANDBOX, "s", json!({ "spec": { "idleTimeout": "2s" } })).await;
     let low = |pod: &Value| text(pod, "/spec/containers/0/resources/limits/cpu") == "10m";
     let pod = ns.until(POD, "s", "throttled", low).await;
     assert_eq!((agent(&pod), proxy(&pod)), (cpu("5m", "10m"), cpu("5m", "10m")));
     assert_eq!(pod["metadata"]["generation"], 2, "one write");
-    apply(&pod).await;
+    ns.report_resources(&pod).await;
     let throttled = ns.until(SANDBOX, "s", "throttled", |s| text(s, "/status/throttle/state") == "Throttled").await;
     assert_eq!((text(&throttled, "/status/idle/tier"), ready(&throttled)), ("Throttle", true));
     let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3600);
@@ -153,7 +141,7 @@ async fn throttled_pod_is_resized_and_restored_by_one_write_each() {
     let pod = ns.until(POD, "s", "restored", |pod| !low(pod)).await;
     assert_eq!((agent(&pod), proxy(&pod)), (cpu("250m", "1500m"), cpu("100m", "200m")));
     assert_eq!(pod["metadata"]["generation"], 3, "one write");
-    apply(&pod).await;
+    ns.report_resources(&pod).await;
     ns.until(SANDBOX, "s", "no record", |s| s.pointer("/status/throttle").is_none()).await;
 }
 
@@ -213,6 +201,6 @@ async fn schedule_resumes_what_the_idle_policy_suspended() {
     assert_eq!((text(&running, "/spec/operatingMode"), &running["spec"]["replicas"]), ("Running", &json!(1)));
     let annotations = running["metadata"]["annotations"].to_string();
     assert!(!annotations.contains("suspended-by") && !annotations.contains("suspended-at"), "{annotations}");
-    let told = |events: &super::namespace::Objects| events.values().any(|e| text(e, "/reason") == "ScheduledWake");
-    ns.until_all(EVENT, "an Event reports the resume", told).await;
+    let told = |e: &Value| text(e, "/reason") == "ScheduledWake";
+    ns.until_all(EVENT, "an Event reports the resume", |all| all.values().any(told)).await;
 }

@@ -11,11 +11,11 @@ use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Pos
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Config};
-use paddock_cluster::{Cluster, Kubectl, PATIENCE};
+use paddock_cluster::{Cluster, Kubectl, PATIENCE, eventually_some};
 use serde_json::{Value, json};
 
 use super::json::name;
-use super::kinds::{Kind, SERVICE_ACCOUNT};
+use super::kinds::{Kind, POD, SANDBOX, SERVICE_ACCOUNT};
 
 /// The objects of one kind, by name.
 pub(crate) type Objects = BTreeMap<String, Value>;
@@ -61,6 +61,34 @@ impl TestNamespace {
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
         let client = Client::try_from(config.expect("a configuration")).expect("a client");
         Self { client, ..self.clone() }
+    }
+
+    /// The same namespace with the rights of a new user, who may do everything with these resources of the core group and
+    /// of Paddock's groups, and nothing else. They have to contain `sandboxes`.
+    pub(crate) async fn seen_by_new_user(&self, cluster: &Cluster, resources: &[&str]) -> Self {
+        const USER: &str = "user";
+        let namespace = &self.namespace;
+        let rbac = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}");
+        let groups = ["", "agents.x-k8s.io", "extensions.agents.x-k8s.io"];
+        let rules = json!([{ "apiGroups": groups, "resources": resources, "verbs": ["*"] }]);
+        let binding = json!({
+            "metadata": { "name": USER },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": USER },
+            "subjects": [{ "kind": "ServiceAccount", "name": USER, "namespace": namespace }],
+        });
+        for (path, object) in [
+            (SERVICE_ACCOUNT.path(namespace), json!({ "metadata": { "name": USER } })),
+            (format!("{rbac}/roles"), json!({ "metadata": { "name": USER }, "rules": rules })),
+            (format!("{rbac}/rolebindings"), binding),
+        ] {
+            self.post(&path, &object).await.unwrap_or_else(|e| panic!("creating {object:#}: {e}"));
+        }
+        let kubeconfig = cluster.kubeconfig_for_service_account(namespace, USER).await.expect("a token");
+        let user = self.seen_by(&kubeconfig).await;
+        // The API server's authorizer receives roles through a watch.
+        let path = SANDBOX.path(namespace);
+        eventually_some("the role of the user has an effect", async || user.read(&path).await).await;
+        user
     }
 
     pub(crate) fn api(&self, kind: Kind) -> Api<DynamicObject> {
@@ -124,6 +152,25 @@ impl TestNamespace {
         let patch = Patch::Merge(&change);
         let done = self.api(kind).patch_status(name, &PatchParams::default(), &patch).await;
         value(&done.unwrap_or_else(|e| panic!("changing the status of {} {name} by {change}: {e}", kind.1)))
+    }
+
+    /// Reports the resources in the spec of a Pod as those that its containers have, as a node does after a resize. The
+    /// API server takes a node whose status has no resources for one that cannot resize.
+    pub(crate) async fn report_resources(&self, pod: &Value) {
+        let statuses = |field: &str| -> Vec<Value> {
+            let containers = pod["spec"][field].as_array().into_iter().flatten();
+            let status = |container: &Value| {
+                json!({
+                    "name": container["name"], "resources": container["resources"], "image": container["image"],
+                    "imageID": "", "ready": true, "restartCount": 0,
+                })
+            };
+            containers.map(status).collect()
+        };
+        let status = json!({
+            "containerStatuses": statuses("containers"), "initContainerStatuses": statuses("initContainers"),
+        });
+        self.merge_status(POD, name(pod), json!({ "status": status })).await;
     }
 
     /// Applies an object server-side as a field manager.

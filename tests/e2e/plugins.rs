@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use paddock_cluster::{eventually, eventually_some};
+use paddock_plugin_host::BUILT_INS;
 use serde_json::{Value, json};
 
 use super::http;
@@ -21,6 +22,11 @@ pub(super) fn tests() -> Vec<Test> {
         plugin_for_sandboxes_reviews_those_of_claims_and_pools,
         failures_in_one_namespace_leave_the_plugin_to_another,
     ]
+}
+
+/// The component of the built-in plugin `idle-timeout`, for tests that give it settings.
+pub(super) fn idle_timeout() -> &'static [u8] {
+    BUILT_INS.into_iter().find(|built_in| built_in.name == "idle-timeout").expect("a built-in plugin").component
 }
 
 /// The files of a plugin in the operator's directory.

@@ -18,6 +18,7 @@ use super::{programs, setup};
 use crate::framework::Test;
 
 mod resizes;
+
 pub(super) fn tests() -> Vec<Test> {
     named![credential_of_the_operator_writes_its_own_objects_alone, each_mode_works_with_its_own_rights]
 }
@@ -25,24 +26,24 @@ pub(super) fn tests() -> Vec<Test> {
 const LEASE: Kind = Kind("coordination.k8s.io/v1", "Lease", "leases");
 const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 
-/// One request, and a part of the message with which it is refused.
+/// A part of the message with which a request is refused. `None` if it is admitted.
+type Refusal = Option<&'static str>;
+
+/// One request, and its refusal.
 struct Row {
     what: &'static str,
     method: Method,
     path: String,
     body: Value,
-    refused: Option<&'static str>,
+    refused: Refusal,
 }
-
-/// A part of the message with which a request is refused. `None` if it is admitted.
-type Refusal = Option<&'static str>;
 
 /// The rows of a table.
 #[derive(Default)]
 pub(super) struct Table(Vec<Row>);
 
 impl Table {
-    fn row(&mut self, what: &'static str, method: Method, path: String, body: Value, refused: Option<&'static str>) {
+    fn row(&mut self, what: &'static str, method: Method, path: String, body: Value, refused: Refusal) {
         self.0.push(Row { what, method, path, body, refused });
     }
 
@@ -55,7 +56,7 @@ impl Table {
         self.row(what, Method::PATCH, path, of.2, refused);
     }
 
-    fn delete(&mut self, what: &'static str, ns: &TestNamespace, of: (Kind, &str), refused: Option<&'static str>) {
+    fn delete(&mut self, what: &'static str, ns: &TestNamespace, of: (Kind, &str), refused: Refusal) {
         let path = format!("{}/{}", of.0.path(&ns.namespace), of.1);
         self.row(what, Method::DELETE, path, json!({}), refused);
     }
@@ -418,7 +419,7 @@ async fn each_mode_works_with_its_own_rights() {
     }
 }
 
-fn patch_of_configuration(what: &'static str, webhooks: Value, refused: Option<&'static str>) -> Row {
+fn patch_of_configuration(what: &'static str, webhooks: Value, refused: Refusal) -> Row {
     let body = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
         "metadata": { "name": "paddock-webhook" }, "webhooks": webhooks,
@@ -429,7 +430,7 @@ fn patch_of_configuration(what: &'static str, webhooks: Value, refused: Option<&
 
 /// Manifests make the configurations. The operator adds the CA bundle.
 async fn injected(operator: &TestNamespace, bundle: &Value) {
-    const ONLY: Option<&str> = Some("only the CA bundle");
+    const ONLY: Refusal = Some("only the CA bundle");
     let entry = |with: Value| {
         let mut entry = json!({ "name": "sandboxes.paddock.dev" });
         merge(&mut entry, &with);

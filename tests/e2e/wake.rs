@@ -205,8 +205,8 @@ async fn drained_sandbox_is_suspended_and_woken_on_another_node() {
     ns.kubectl(&["cordon", &node], None).await.expect("cordoned");
     let drained = |s: &Value| suspended(s) && text(s, "/status/suspendedBy") == "Drain";
     ns.until(SANDBOX, "a", "suspended by the drain", drained).await;
-    let told = |events: &super::namespace::Objects| events.values().any(|e| text(e, "/reason") == "DrainSuspended");
-    ns.until_all(EVENT, "an Event reports the drain", told).await;
+    let told = |e: &Value| text(e, "/reason") == "DrainSuspended";
+    ns.until_all(EVENT, "an Event reports the drain", |all| all.values().any(told)).await;
     let (gateway, agent) = (open().await, Agent::start().await);
     tokio::join!(gateway.hello(&ns, "a", &agent), give_address(&ns, "a"));
     let woken = ns.until(SANDBOX, "a", "Ready again", ready).await;

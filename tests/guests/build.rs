@@ -11,8 +11,7 @@ mod guests;
 #[path = "../../src/plugin-host/guest_build/toolchain.rs"]
 mod toolchain;
 
-const GUESTS: [&str; 7] = [
-    "idle-timeout",
+const GUESTS: [&str; 6] = [
     "examples/allowed-images",
     "examples/pool-fixed",
     "test-guests/misbehave",

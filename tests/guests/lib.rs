@@ -7,9 +7,6 @@ pub const ALLOWED_IMAGES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/allo
 /// The example `pool-fixed`: it keeps a pool at `{"desired": N}`. The demo installs it while the operator runs.
 pub const POOL_FIXED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pool-fixed.wasm"));
 
-/// The built-in `idle-timeout`, for tests that give it settings.
-pub const IDLE_TIMEOUT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/idle-timeout.wasm"));
-
 /// A plugin that fails in every hook, in the way that `{"mode": "..."}` names.
 pub const MISBEHAVE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/misbehave.wasm"));
 

@@ -70,7 +70,7 @@ pub(super) fn policies(settings: &Settings, user: &str) -> Vec<Value> {
 fn documents(policy: Policy, settings: &Settings, user: &str) -> [Value; 2] {
     let Policy { groups, resource, operations, variables, validations } = policy;
     let name = settings.cluster_name(&format!("{}-{}", object::OPERATOR_DEPLOYMENT, resource.replace('/', "-")));
-    let of_the_operator = ("the-operator", format!("request.userInfo.username == {user:?}"));
+    let of_the_operator = ("the-operator", is_user(user));
     bound(&name, rule(&groups, resource, operations), vec![of_the_operator], variables, validations)
 }
 
@@ -121,8 +121,31 @@ pub(super) fn controllers(of: &str) -> String {
     format!("{of}.metadata.?ownerReferences.orValue([]).filter(o, o.?controller.orValue(false))")
 }
 
+/// The condition that the owner reference `o` names an object of a kind.
+pub(super) fn is_of(group: &str, kind: &str) -> String {
+    format!("o.kind == {kind:?} && o.apiVersion.startsWith({:?})", format!("{group}/"))
+}
+
 fn of_kind(list: &str, group: &str, kind: &str) -> String {
-    format!("{list}.exists(o, o.kind == {kind:?} && o.apiVersion.startsWith({:?}))", format!("{group}/"))
+    format!("{list}.exists(o, {})", is_of(group, kind))
+}
+
+/// The condition that this user makes the request.
+pub(super) fn is_user(user: &str) -> String {
+    format!("request.userInfo.username == {user:?}")
+}
+
+/// The condition that this user makes the request, or somebody who could run an operator of Sandboxes: every such
+/// operator, also upstream's, writes the status of Sandboxes. `scope` limits this right to a namespace. If `scope` is
+/// empty, the right has to be for all namespaces.
+pub(super) fn operators(user: &str, scope: &str) -> String {
+    let may = |verb: &str| {
+        format!(
+            "authorizer.group({:?}).resource('sandboxes').subresource('status'){scope}.check({verb:?}).allowed()",
+            group::AGENTS
+        )
+    };
+    format!("{} || {} || {}", is_user(user), may("update"), may("patch"))
 }
 
 /// The value of a label or an annotation, or an empty text.
@@ -196,9 +219,9 @@ fn child_with_fixed_spec(settings: &Settings, kind: Kind) -> Policy {
 ///
 /// The policy is the same whether the operator has the right or not, so that an overlay can add it.
 fn resizes(settings: &Settings) -> Policy {
-    let of = |container: &str, field: &str| format!("{container}.?resources.?{field}.orValue({{}})");
+    let resources = |container: &str, field: &str| format!("{container}.?resources.?{field}.orValue({{}})");
     let same_but_cpu = ["requests", "limits"].map(|field| {
-        let (new, old) = (of("c", field), of("o", field));
+        let (new, old) = (resources("c", field), resources("o", field));
         format!("{new}.all(k, k == \"cpu\" || {new}[?k] == {old}[?k]) && {old}.all(k, k == \"cpu\" || k in {new})")
     });
     let validations = vec![
@@ -209,8 +232,8 @@ fn resizes(settings: &Settings) -> Policy {
         ),
         (
             format!(
-                "object.spec.?resources == oldObject.spec.?resources && variables.new.all(c, variables.old.exists(o, o.name == c.name && \
-                 o.?resizePolicy == c.?resizePolicy && {}))",
+                "object.spec.?resources == oldObject.spec.?resources && variables.new.all(c, variables.old.exists(o, \
+                 o.name == c.name && o.?resizePolicy == c.?resizePolicy && {}))",
                 same_but_cpu.join(" && "),
             ),
             "the operator may change only the CPU of a Pod".to_owned(),

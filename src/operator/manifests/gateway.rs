@@ -12,7 +12,7 @@ use paddock_api::kind::{ApiShape, ApiShapes, Kind};
 use paddock_api::names::{annotation, condition, group, label, object, reason};
 use serde_json::{Value, json};
 
-use super::admission_policies::{bound, entry, rule};
+use super::admission_policies::{bound, entry, is_user, rule};
 use super::common::Settings;
 use super::network::outside;
 use super::pods;
@@ -137,7 +137,7 @@ fn policy(settings: &Settings, user: &str) -> [Value; 2] {
             format!("the gateway may only remove the annotation {}", annotation::SUSPENDED_BY),
         ),
     ];
-    let of_the_gateway = ("the-gateway", format!("request.userInfo.username == {user:?}"));
+    let of_the_gateway = ("the-gateway", is_user(user));
     let rule = rule(&[group::AGENTS], Kind::Sandbox.plural(), &["UPDATE"]);
     let name = settings.cluster_name(&format!("{NAME}-sandboxes"));
     let mut documents = bound(&name, rule, vec![of_the_gateway], vec![], validations);

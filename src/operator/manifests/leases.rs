@@ -4,10 +4,9 @@
 //! namespace may create Leases in it, and could otherwise stop the operator for the whole cluster. The API server
 //! evaluates the policy itself, so it holds while the operator is away.
 
-use paddock_api::names::group;
 use serde_json::Value;
 
-use super::admission_policies::{bound, rule};
+use super::admission_policies::{bound, operators, rule};
 use super::common::Settings;
 use crate::config::LEASES;
 
@@ -21,17 +20,9 @@ pub(super) fn policy(settings: &Settings, user: &str) -> Vec<Value> {
         // Operators for single namespaces exist side by side. Each one's policy is about its own Leases.
         conditions.push(("in-the-operators-namespace", format!("request.namespace == {:?}", settings.namespace)));
     }
-    // An operator for a single namespace has no rights in the others.
-    let operator = format!("request.userInfo.username == {user:?}");
-    // Every other operator of Sandboxes, also upstream's, writes the status of Sandboxes in all namespaces.
-    let may = |verb: &str| {
-        format!(
-            "authorizer.group({:?}).resource('sandboxes').subresource('status').check({verb:?}).allowed()",
-            group::AGENTS
-        )
-    };
+    // The user is named, because an operator for a single namespace has no rights in the others.
     let validation = (
-        format!("{operator} || {} || {}", may("update"), may("patch")),
+        operators(user, ""),
         "only an operator of Sandboxes may hold this Lease: the user must be allowed to update sandboxes/status in all \
          namespaces"
             .to_owned(),

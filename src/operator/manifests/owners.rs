@@ -9,7 +9,7 @@ use paddock_api::kind::Kind;
 use paddock_api::names::{group, label};
 use serde_json::{Value, json};
 
-use super::admission_policies::{bound, controllers, rule};
+use super::admission_policies::{bound, controllers, is_of, operators, rule};
 use super::common::Settings;
 
 /// The name of the policy and of its binding, for an operator that serves all namespaces.
@@ -17,28 +17,16 @@ const NAME: &str = "paddock-owners";
 
 /// The policy and its binding, for an operator with the name of this user.
 pub(super) fn policy(settings: &Settings, user: &str) -> Vec<Value> {
-    let sandboxes = |of: &str| {
-        let is_sandbox =
-            format!("o.kind == {:?} && o.apiVersion.startsWith(\"{}/\")", Kind::Sandbox.name(), group::AGENTS);
-        format!("{}.filter(o, {is_sandbox})", controllers(of))
-    };
+    let is_sandbox = is_of(group::AGENTS, Kind::Sandbox.name());
+    let sandboxes = |of: &str| format!("{}.filter(o, {is_sandbox})", controllers(of));
     let known = format!("{}.exists(p, p.uid == o.uid && p.name == o.name)", sandboxes("oldObject"));
     let given = format!("{}.exists(o, !(oldObject != null && {known}))", sandboxes("object"));
     let mut conditions = vec![("given-to-a-sandbox", given)];
     if let Some(namespace) = &settings.served_namespace {
         conditions.push(("in-the-served-namespace", format!("request.namespace == {namespace:?}")));
     }
-    let operator = format!("request.userInfo.username == {user:?}");
-    // Every other operator of Sandboxes, also upstream's, writes the status of Sandboxes.
-    let may = |verb: &str| {
-        format!(
-            "authorizer.group({:?}).resource('sandboxes').subresource('status').namespace(request.namespace)\
-             .check({verb:?}).allowed()",
-            group::AGENTS
-        )
-    };
     let validation = (
-        format!("{operator} || {} || {}", may("update"), may("patch")),
+        operators(user, ".namespace(request.namespace)"),
         format!(
             "only an operator of Sandboxes may make a Sandbox the controller of a Pod or a PersistentVolumeClaim: leave the \
              owner reference out, and offer the object to a stand-alone Sandbox by the label {}: \"true\"",

@@ -1,7 +1,7 @@
 //! `deploy/base` has to equal the generated manifests. `UPDATE=1` writes it.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use paddock_api::kind::{ApiShape, ApiShapes};
 use serde_json::Value;
@@ -33,26 +33,26 @@ fn the_files_in_deploy_are_those_of_the_code() {
     }
 }
 
-#[test]
-fn overlay_for_claim_data_has_the_rights_of_the_code() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/overlays/claim-data");
-    let (path, wanted) = (folder.join("rbac.yaml"), text(&claim_data_rights(&Settings::default())));
+/// Compares the file with the rights of an overlay with the generated ones, and returns the folder of the overlay.
+fn check_overlay(name: &str, rights: &[Value]) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/overlays").join(name);
+    let (path, wanted) = (folder.join("rbac.yaml"), text(rights));
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, &wanted).expect("written");
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(there == wanted, "deploy/overlays/claim-data/rbac.yaml is not up to date: UPDATE=1 writes it");
+    assert!(there == wanted, "deploy/overlays/{name}/rbac.yaml is not up to date: UPDATE=1 writes it");
+    folder
+}
+
+#[test]
+fn overlay_for_claim_data_has_the_rights_of_the_code() {
+    check_overlay("claim-data", &claim_data_rights(&Settings::default()));
 }
 
 #[test]
 fn overlay_for_the_throttle_has_the_rights_and_the_flag_of_the_code() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/overlays/throttle");
-    let (path, wanted) = (folder.join("rbac.yaml"), text(&throttle_rights(&Settings::default())));
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(&path, &wanted).expect("written");
-    }
-    let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(there == wanted, "deploy/overlays/throttle/rbac.yaml is not up to date: UPDATE=1 writes it");
+    let folder = check_overlay("throttle", &throttle_rights(&Settings::default()));
     let kustomization = std::fs::read_to_string(folder.join("kustomization.yaml")).expect("a kustomization");
     assert!(kustomization.contains(workload::THROTTLE_CPU), "{kustomization}");
 }

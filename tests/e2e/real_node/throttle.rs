@@ -2,16 +2,17 @@
 //! is used.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
-use paddock_cluster::{AGENT_IMAGE, eventually, eventually_some};
+use paddock_cluster::{AGENT_IMAGE, eventually_some};
 use serde_json::{Value, json};
 
-use super::super::json::{ready, text, uid};
+use super::super::json::{deleting, ready, text};
 use super::super::kinds::{POD, SANDBOX};
 use super::super::manifests::{object, sandbox};
-use super::{TestNamespace, namespace, scene};
+use super::super::plugins::idle_timeout;
+use super::{TestNamespace, namespace};
 use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
@@ -29,7 +30,7 @@ const LABEL: &str = "test-throttle";
 /// never suspends.
 pub(super) fn install_plugin(dir: &Path) {
     std::fs::create_dir(dir).expect("a directory");
-    std::fs::write(dir.join("throttle.wasm"), paddock_guests::IDLE_TIMEOUT).expect("a file");
+    std::fs::write(dir.join("throttle.wasm"), idle_timeout()).expect("a file");
     let bound = json!({
         "hooks": ["idle"], "objectSelector": { "matchLabels": { LABEL: "true" } }, "settings": { "tiers": ["throttle"] },
     });
@@ -58,7 +59,8 @@ class Handler(BaseHTTPRequestHandler):
 ThreadingHTTPServer(("0.0.0.0", 8888), Handler).serve_forever()
 "#;
 
-/// A Sandbox that is throttled after five seconds, and its address when it answers.
+/// The address of a new Sandbox, when its process answers. From then on, the Sandbox is throttled after five seconds
+/// without use.
 async fn started(ns: &TestNamespace, class: &str, request: &str) -> String {
     let resources = json!({
         "requests": { "cpu": request, "memory": "64Mi" }, "limits": { "cpu": "1", "memory": "512Mi" },
@@ -69,12 +71,13 @@ async fn started(ns: &TestNamespace, class: &str, request: &str) -> String {
     let spec = json!({
         "runtimeClassName": class, "terminationGracePeriodSeconds": 5, "containers": [container],
     });
-    let mut made = sandbox("s", json!({ "idleTimeout": "5s", "podTemplate": { "spec": spec } }));
+    let mut made = sandbox("s", json!({ "idleTimeout": "1h", "podTemplate": { "spec": spec } }));
     made["metadata"]["labels"] = json!({ LABEL: "true" });
     ns.create(made).await;
     let up = ns.until(SANDBOX, "s", "Ready", ready).await;
     let address = text(&up, "/status/podIPs/0").to_owned();
     eventually_some("the process answers", async || get(&address, "/token").await.map_err(|e| e.to_string())).await;
+    ns.merge(SANDBOX, "s", json!({ "spec": { "idleTimeout": "5s" } })).await;
     address
 }
 
@@ -102,7 +105,6 @@ async fn until_throttled(ns: &TestNamespace) -> Value {
 }
 
 async fn until_restored(ns: &TestNamespace) {
-    ns.until(SANDBOX, "s", "not throttled", |s| !text(s, "/status/throttle/state").starts_with("Thrott")).await;
     ns.until(POD, "s", "restored", |pod| applied_limit(pod) == "1").await;
 }
 
@@ -122,7 +124,9 @@ async fn throttled_process_keeps_its_memory_and_gets_its_cpu_back() {
             let pod = until_throttled(&ns).await;
             assert_eq!(text(&pod, "/spec/containers/0/resources/requests/cpu"), "5m");
             assert_eq!(text(&pod, "/spec/containers/0/resources/limits/memory"), "512Mi");
-            let sandbox = ns.until(SANDBOX, "s", "throttled", |s| text(s, "/status/idle/tier") == "Throttle").await;
+            let throttled = |s: &Value| text(s, "/status/throttle/state") == "Throttled";
+            let sandbox = ns.until(SANDBOX, "s", "throttled", throttled).await;
+            assert_eq!(text(&sandbox, "/status/idle/tier"), "Throttle");
             assert_eq!(text(&sandbox, "/status/throttle/containers/0/cpuLimit"), "1000m");
             assert!(ready(&sandbox), "{sandbox:#}");
             let begun = Instant::now();
@@ -146,34 +150,36 @@ async fn throttled_process_keeps_its_memory_and_gets_its_cpu_back() {
     }
 }
 
-/// Other pods take the room of a throttled Sandbox. Its process gets its CPU limit all the same, and its request when there
-/// is room.
-async fn cpu_comes_back_on_a_full_node_limits_first() {
-    let ns = namespace("throttle-full").await;
-    let address = started(&ns, "runc", "400m").await;
-    let node = text(&until_throttled(&ns).await, "/spec/nodeName").to_owned();
+/// Takes the CPU of a node by another pod. A little room is left for pods that other tests create meanwhile, and none for
+/// the request of 400m that a throttled Sandbox had.
+async fn fill_node(ns: &TestNamespace, name: &str) {
     let millicores = |quantity: &str| -> u64 {
         let whole = |text: &str| text.parse::<u64>().expect("a CPU quantity");
         quantity.strip_suffix('m').map_or_else(|| 1000 * whole(quantity), whole)
     };
-    let kubectl = scene().await.cluster.kubectl();
-    let read = async |args: &[&str]| -> Value {
-        serde_json::from_str(&kubectl.run(args, None).await.expect("an answer")).expect("JSON")
-    };
-    let room = millicores(text(&read(&["get", "node", &node, "-o", "json"]).await, "/status/allocatable/cpu"));
-    let pods = read(&["get", "pods", "-A", "-o", "json"]).await;
+    let node = ns.read(&format!("/api/v1/nodes/{name}")).await.expect("the node");
+    let pods = ns.read("/api/v1/pods").await.expect("the pods");
     let requests = pods["items"].as_array().expect("a list").iter().flat_map(|pod| {
         let ended = ["Succeeded", "Failed"].contains(&text(pod, "/status/phase"));
         pod["spec"]["containers"].as_array().filter(|_| !ended).into_iter().flatten()
     });
     let taken: u64 = requests.filter_map(|c| c["resources"]["requests"]["cpu"].as_str()).map(millicores).sum();
-    let rest = json!({ "requests": { "cpu": format!("{}m", room - taken - 50) } });
-    let spec = json!({
-        "runtimeClassName": "runc", "terminationGracePeriodSeconds": 0,
-        "containers": [{ "name": "a", "image": AGENT_IMAGE, "command": ["sleep", "3600"], "resources": rest }],
+    let rest = millicores(text(&node, "/status/allocatable/cpu")) - taken - 150;
+    let container = json!({
+        "name": "a", "image": AGENT_IMAGE, "command": ["sleep", "3600"],
+        "resources": { "requests": { "cpu": format!("{rest}m") } },
     });
+    let spec = json!({ "runtimeClassName": "runc", "terminationGracePeriodSeconds": 0, "containers": [container] });
     ns.create(object(POD, "filler", spec)).await;
     ns.until(POD, "filler", "running", |pod| text(pod, "/status/phase") == "Running").await;
+}
+
+/// Other pods take the room of a throttled Sandbox. Its process gets its CPU limit all the same, and its request when there
+/// is room.
+async fn cpu_comes_back_on_a_full_node_limits_first() {
+    let ns = namespace("throttle-full").await;
+    let address = started(&ns, "runc", "400m").await;
+    fill_node(&ns, text(&until_throttled(&ns).await, "/spec/nodeName")).await;
     let slow = work(&address).await;
     let waits = |s: &Value| text(s, "/status/throttle/reason").contains("no room for the CPU requests");
     ns.merge(SANDBOX, "s", json!({ "spec": { "idleTimeout": "1h" } })).await;
@@ -192,15 +198,8 @@ async fn cpu_comes_back_on_a_full_node_limits_first() {
 async fn throttled_pod_has_its_cpu_before_it_is_deleted() {
     let ns = namespace("throttle-suspend").await;
     started(&ns, "runc", "100m").await;
-    let pod = until_throttled(&ns).await;
-    let mut limit = String::new();
+    until_throttled(&ns).await;
     ns.merge(SANDBOX, "s", json!({ "spec": { "operatingMode": "Suspended" } })).await;
-    eventually("the pod is gone", async || {
-        let Some(now) = ns.find(POD, "s").await.filter(|now| uid(now) == uid(&pod)) else { return true };
-        limit = text(&now, "/spec/containers/0/resources/limits/cpu").to_owned();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        false
-    })
-    .await;
-    assert_eq!(limit, "1", "the last CPU limit of the pod");
+    let pod = ns.until(POD, "s", "being deleted", deleting).await;
+    assert_eq!(text(&pod, "/spec/containers/0/resources/limits/cpu"), "1", "the CPU limit at the deletion");
 }

@@ -22,15 +22,7 @@ pub(super) async fn rows(table: &mut Table, ns: &TestNamespace, owner: &Value) {
     for pod in [owned_by(owner, limited_pod("limited")), limited_pod("foreign-limited")] {
         let name = text(&ns.create(pod).await, "/metadata/name").to_owned();
         let pod = ns.until(POD, &name, "running", |pod| text(pod, "/status/phase") == "Running").await;
-        // The API server takes a node whose status has no resources for one that cannot resize.
-        let statuses = pod["spec"]["containers"].as_array().expect("containers").iter().map(|container| {
-            json!({
-                "name": container["name"], "resources": container["resources"], "image": "agent:1", "imageID": "",
-                "ready": true, "restartCount": 0,
-            })
-        });
-        let status = json!({ "containerStatuses": statuses.collect::<Vec<_>>() });
-        ns.merge_status(POD, &name, json!({ "status": status })).await;
+        ns.report_resources(&pod).await;
     }
     let resize = |pod: &str, container: Value| -> (String, Value) {
         let path = format!("{}/{pod}/resize", POD.path(&ns.namespace));
