@@ -40,14 +40,32 @@ pub fn step(idle_timeout: Duration) -> Duration {
 ///
 /// `throttled` is the time since which the Sandbox is throttled, if it is. A use after that time needs no longer step than
 /// five seconds, because the record gives the Sandbox its CPU back. The clocks of two processes may differ by as much.
+///
+/// `idle_since` is the value of the annotation [`IDLE_SINCE`](crate::names::annotation::IDLE_SINCE), if the Sandbox has one.
+/// The first use after that time is recorded at once, because it ends the permission to suspend the Sandbox.
 #[must_use]
-pub fn moves(recorded: Option<Timestamp>, to: Timestamp, idle_timeout: Duration, throttled: Option<Timestamp>) -> bool {
+pub fn moves(
+    recorded: Option<Timestamp>,
+    to: Timestamp,
+    idle_timeout: Duration,
+    throttled: Option<Timestamp>,
+    idle_since: Option<Timestamp>,
+) -> bool {
+    let revokes = |since: Timestamp| {
+        recorded.is_none_or(|recorded| recorded <= since) && to.duration_since(since) >= TEXT_PRECISION
+    };
+    if idle_since.is_some_and(revokes) {
+        return true;
+    }
     let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
     let least = signed(STEP_MIN);
     let step = signed(step(idle_timeout));
     let step = if throttled.is_some_and(|since| since.duration_since(to) <= least) { step.min(least) } else { step };
     recorded.is_none_or(|recorded| to.duration_since(recorded).abs() >= step)
 }
+
+/// The precision of [`text`]. The record of a use that is later by less would not be later.
+const TEXT_PRECISION: SignedDuration = SignedDuration::from_millis(1);
 
 /// The value of a record: RFC 3339 with milliseconds.
 #[must_use]
@@ -77,8 +95,8 @@ mod tests {
         ] {
             let timeout = idle_timeout(timeout).unwrap();
             let to = recorded + SignedDuration::from_secs(after);
-            assert_eq!(moves(Some(recorded), to, timeout, None), moved, "{timeout:?} {after}");
-            assert!(moves(None, to, timeout, None));
+            assert_eq!(moves(Some(recorded), to, timeout, None, None), moved, "{timeout:?} {after}");
+            assert!(moves(None, to, timeout, None, None));
         }
         assert_eq!(text(recorded), "2026-01-01T12:00:00.000Z");
     }
@@ -98,8 +116,30 @@ mod tests {
             (Some(60), 4, false),
             (None, 61, false),
         ] {
-            assert_eq!(moves(Some(recorded), at(to), timeout, throttled.map(at)), moved, "{throttled:?} {to}");
+            let result = moves(Some(recorded), at(to), timeout, throttled.map(at), None);
+            assert_eq!(result, moved, "{throttled:?} {to}");
         }
+    }
+
+    #[test]
+    fn the_first_use_after_idle_since_is_recorded_at_once() {
+        let base: Timestamp = "2026-01-01T12:00:00.0009Z".parse().unwrap();
+        let at = |after| base + SignedDuration::from_millis(after);
+        let timeout = idle_timeout("30m").unwrap();
+        for (what, recorded, since, to, moved) in [
+            ("a use after it", Some(0), 60_000, 61_000, true),
+            ("a use before it", Some(0), 60_000, 59_000, false),
+            ("a use at it", Some(0), 60_000, 60_000, false),
+            ("a later use that is recorded", Some(60_001), 60_000, 61_000, false),
+            ("a use that the record could not express", Some(0), 60_000, 60_000, false),
+            ("the first use that the record can express", Some(0), 60_000, 60_001, true),
+        ] {
+            assert_eq!(moves(recorded.map(at), at(to), timeout, None, Some(at(since))), moved, "{what}");
+        }
+        // A record of such a use ends the permission, so it is not written again and again.
+        let (since, to) = (at(0), at(1));
+        let record: Timestamp = text(to).parse().unwrap();
+        assert!(record > since && !moves(Some(record), to, timeout, None, Some(since)));
     }
 
     #[test]

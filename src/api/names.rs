@@ -88,6 +88,13 @@ pub mod annotation {
     /// On a Sandbox: the time until which an exec, attach, port-forward or proxied request keeps it from being idle, in
     /// RFC 3339 format. The webhook writes it.
     pub const HELD_UNTIL: &str = "policy.paddock.dev/held-until";
+    /// On a Sandbox: the time until which the idle policy does nothing to it, in RFC 3339 format. A user or the sandbox
+    /// itself sets it.
+    pub const KEEP_AWAKE_UNTIL: &str = "policy.paddock.dev/keep-awake-until";
+    /// On a Sandbox: the time since which it may be suspended, in RFC 3339 format. It makes the Sandbox idle at once,
+    /// unless there is later activity. A user or the sandbox itself sets it, and the write that suspends the Sandbox
+    /// removes it.
+    pub const IDLE_SINCE: &str = "policy.paddock.dev/idle-since";
     /// On a suspended Sandbox: `Idle` or `Drain`, if the operator suspended it for that reason. It is written in the
     /// same patch as the mode, and removed when the mode changes again. Without it, a user suspended the Sandbox.
     pub const SUSPENDED_BY: &str = "policy.paddock.dev/suspended-by";

@@ -295,4 +295,14 @@ pub struct IdleStatus {
     /// The time at which the policy is asked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_check: Option<Time>,
+    /// The time until which the annotation policy.paddock.dev/keep-awake-until keeps the Sandbox running, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_awake_until: Option<Time>,
+    /// The time since which the Sandbox may be suspended by the annotation policy.paddock.dev/idle-since, if that counts:
+    /// there was no later activity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_since: Option<Time>,
+    /// The reason why one of these annotations has no effect, and the values that it may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }

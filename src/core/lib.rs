@@ -19,6 +19,7 @@
 
 pub mod admission;
 pub mod as_made;
+mod awake;
 pub mod binding;
 pub mod conditions;
 pub mod decide;

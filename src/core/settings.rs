@@ -20,6 +20,10 @@ pub struct Settings {
     /// sets it. The webhook gets only the start of a session, so its length is a guess: one hour, which is longer than
     /// most sessions.
     pub exec_hold: Duration,
+    /// The longest time for which the annotation `keep-awake-until` may keep a Sandbox running, from the present time on.
+    /// The flag `--keep-awake-at-most` sets it. One day is longer than most jobs, and a longer job can renew the
+    /// annotation, so a Sandbox whose job has crashed is suspended after a day.
+    pub keep_awake_at_most: Duration,
     /// The domains whose labels a claim may add to its pod.
     pub label_domains: Vec<String>,
     /// The domains whose annotations a claim may add to its pod. [`ANY_DOMAIN`] allows all of them, except those that
@@ -191,6 +195,7 @@ impl Default for Settings {
             cluster_domain: "cluster.local".to_owned(),
             workspace_size: "1Gi".to_owned(),
             exec_hold: Duration::from_secs(3600),
+            keep_awake_at_most: Duration::from_secs(24 * 3600),
             label_domains: vec![paddock_api::names::object::CLAIM_LABEL_DOMAIN.to_owned()],
             annotation_domains: paddock_api::names::object::CLAIM_ANNOTATION_DOMAINS.map(str::to_owned).to_vec(),
             isolated_handlers: ["runsc", "gvisor", "kata"].map(str::to_owned).to_vec(),

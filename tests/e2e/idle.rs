@@ -22,6 +22,8 @@ pub(super) fn tests() -> Vec<Test> {
         throttled_pod_is_resized_and_restored_by_one_write_each,
         endpoints_are_removed_before_the_pod,
         schedule_resumes_what_the_idle_policy_suspended,
+        keep_awake_until_keeps_a_sandbox_running_until_then,
+        idle_since_suspends_a_sandbox_within_seconds,
     ]
 }
 
@@ -203,4 +205,52 @@ async fn schedule_resumes_what_the_idle_policy_suspended() {
     assert!(!annotations.contains("suspended-by") && !annotations.contains("suspended-at"), "{annotations}");
     let told = |e: &Value| text(e, "/reason") == "ScheduledWake";
     ns.until_all(EVENT, "an Event reports the resume", |all| all.values().any(told)).await;
+}
+
+const KEEP_AWAKE_UNTIL: &str = "policy.paddock.dev/keep-awake-until";
+const IDLE_SINCE: &str = "policy.paddock.dev/idle-since";
+
+fn annotated(name: &str, value: &str) -> Value {
+    json!({ "metadata": { "annotations": { name: value } } })
+}
+
+async fn keep_awake_until_keeps_a_sandbox_running_until_then() {
+    let ns = namespace("idle-keep-awake").await;
+    let in_seconds = |seconds: i64| jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+    let far = annotated(KEEP_AWAKE_UNTIL, "2999-01-01T00:00:00Z");
+    let mut made = sandbox("busy", json!({ "idleTimeout": "1h" }));
+    super::manifests::merge(&mut made, &far);
+    let denied = ns.try_create(&made).await.unwrap_err().to_string();
+    assert!(denied.contains(KEEP_AWAKE_UNTIL) && denied.contains("at most 24h after the present time"), "{denied}");
+    ns.create(sandbox("busy", json!({ "idleTimeout": "1h" }))).await;
+    ns.until(SANDBOX, "busy", "Ready", ready).await;
+    let until = in_seconds(12);
+    let mut change = annotated(KEEP_AWAKE_UNTIL, &until.to_string());
+    change["spec"]["idleTimeout"] = "1s".into();
+    ns.merge(SANDBOX, "busy", change).await;
+    let kept = |s: &Value| s["status"]["idle"]["keepAwakeUntil"].is_string();
+    let running = ns.until(SANDBOX, "busy", "reports until when it is kept running", kept).await;
+    assert_eq!(text(&running, "/status/idle/tier"), "Awake");
+    assert!(text(&running, "/status/idle/reason").contains(KEEP_AWAKE_UNTIL), "{running}");
+    ns.until(SANDBOX, "busy", "suspended afterwards", suspended).await;
+    assert!(jiff::Timestamp::now() >= until, "it was suspended too early");
+}
+
+async fn idle_since_suspends_a_sandbox_within_seconds() {
+    let ns = namespace("idle-since").await;
+    ns.create(sandbox("done", json!({ "idleTimeout": "10h", "service": true }))).await;
+    ns.until(SANDBOX, "done", "Ready", ready).await;
+    // The times of the API server have no fractions of a second, and the wish must be later than the readiness.
+    let first = ns.until(SANDBOX, "done", "its readiness", |s| s["status"]["firstReady"].is_string()).await;
+    let at: jiff::Timestamp = text(&first, "/status/firstReady").parse().expect("a time");
+    let began = Instant::now();
+    ns.merge(SANDBOX, "done", annotated(IDLE_SINCE, &(at + jiff::SignedDuration::from_secs(1)).to_string())).await;
+    let asleep = ns.until(SANDBOX, "done", "suspended", suspended).await;
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert_eq!(text(&asleep, "/status/suspendedBy"), "Idle");
+    assert_eq!(super::json::annotation(&asleep, IDLE_SINCE), "", "the wish was about this run");
+    // A resume is not undone.
+    ns.until_gone(POD, "done").await;
+    ns.merge(SANDBOX, "done", json!({ "spec": { "operatingMode": "Running" } })).await;
+    ns.until(SANDBOX, "done", "Ready again", ready).await;
 }

@@ -99,6 +99,8 @@ struct SettingsHead {
     init_image: Option<String>,
     /// The CPU limit of a throttled container, in thousandths of a core.
     throttle_cpu: Option<u32>,
+    /// The bound of the annotation keep-awake-until, in minutes.
+    keep_awake_minutes: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -246,6 +248,9 @@ impl SettingsHead {
         }
         settings.init_image = self.init_image;
         settings.throttle_cpu = self.throttle_cpu;
+        if let Some(minutes) = self.keep_awake_minutes {
+            settings.keep_awake_at_most = Duration::from_secs(60 * minutes);
+        }
         if let Some(ports) = self.tcp_wake_ports {
             settings.tcp_wake = Some(TcpWakeSettings {
                 namespace: "system".to_owned(),

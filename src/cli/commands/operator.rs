@@ -51,6 +51,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         init_image: sandboxes.init_image,
         throttle_cpu: sandboxes.throttle_cpu,
         exec_hold: sandboxes.exec_hold,
+        keep_awake_at_most: sandboxes.keep_awake_at_most,
         reserve_for: sandboxes.warm_reservation_ttl,
         managed_fields_at_claim: sandboxes.managed_fields_at_claim,
         label_domains: sandboxes.claim_label_domain,

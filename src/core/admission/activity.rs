@@ -46,9 +46,11 @@ pub fn activity(review: &Review, context: &Context) -> Option<Activity> {
     let idle_timeout = sandbox.idle_timeout?;
     let hold = SignedDuration::try_from(context.settings.exec_hold).ok()?;
     let held_until = review.now.checked_add(hold).ok()?;
+    let time = |name: &str| sandbox.annotations.get(name).and_then(|text| text.parse().ok());
+    let idle_since = time(annotation::IDLE_SINCE);
     let moves = |name: &str, to: Timestamp| {
-        let recorded = sandbox.annotations.get(name).and_then(|text| text.parse().ok());
-        activity::moves(recorded, to, idle_timeout, sandbox.throttled)
+        let idle_since = idle_since.filter(|_| name == annotation::LAST_ACTIVITY);
+        activity::moves(time(name), to, idle_timeout, sandbox.throttled, idle_since)
     };
     if !moves(annotation::LAST_ACTIVITY, review.now) && !moves(annotation::HELD_UNTIL, held_until) {
         return None;

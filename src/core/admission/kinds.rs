@@ -19,6 +19,7 @@ use super::reservation::settle::ClaimBeforePlugins;
 use super::review::{Entry, Phase, Verb};
 use super::state::{Halt, ReviewState, Subject, deny_fields};
 use super::{defaults, pods, warnings};
+use crate::awake::Wishes;
 use crate::isolation::{ClassRule, PodFields};
 use crate::marker::{MARKER_PLACES, Marker, marker_of_object};
 use crate::model::{self, FieldError, FieldErrors};
@@ -68,7 +69,7 @@ pub(super) fn ask_again(state: &mut ReviewState<'_>) -> Result<(), Halt> {
 /// Whether validation of a claim would neither deny it nor add a warning.
 fn is_valid(state: &ReviewState<'_>, kind: Kind) -> bool {
     let read = read(kind, &state.object);
-    problems(state, &read, &state.object).is_empty()
+    problems(state, kind, &read, &state.object).is_empty()
         && read.claim.is_some_and(|claim| metadata_errors(state, &claim).is_empty())
 }
 
@@ -254,13 +255,16 @@ fn within_budget(state: &mut ReviewState<'_>) -> Result<(), Halt> {
 fn parses(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     let read = read(kind, &state.object);
     let old = match state.review.operation {
-        Verb::Update => problems(state, &self::read(kind, &state.review.old_object), &state.review.old_object),
+        Verb::Update => {
+            let old = &state.review.old_object;
+            problems(state, kind, &self::read(kind, old), old)
+        }
         Verb::Create | Verb::Delete | Verb::Connect => Vec::new(),
     };
     // An object can have an error in each of its fields.
     let old: BTreeSet<FieldError> = old.into_iter().collect();
     let (existing, new): (Vec<_>, Vec<_>) =
-        problems(state, &read, &state.object).into_iter().partition(|error| old.contains(error));
+        problems(state, kind, &read, &state.object).into_iter().partition(|error| old.contains(error));
     if !new.is_empty() {
         return Err(deny_fields(Why::Invalid, model::shortened(new)));
     }
@@ -285,9 +289,14 @@ fn parses(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     Ok(())
 }
 
-/// The errors of an object: those of its parser and those of its isolation.
-fn problems(state: &ReviewState<'_>, read: &Read, object: &Value) -> Vec<FieldError> {
+/// The errors of an object: those of its parser, of the wishes about its idle policy, and of its isolation.
+fn problems(state: &ReviewState<'_>, kind: Kind, read: &Read, object: &Value) -> Vec<FieldError> {
     let mut errors = read.errors.clone();
+    if kind == Kind::Sandbox {
+        // A wish that is not allowed has no effect in a reconcile, and nobody may write it.
+        let annotations = string_map(object, "/metadata/annotations");
+        errors.extend(Wishes::of(&annotations, &state.context.settings, state.review.now).errors);
+    }
     errors.extend(isolation(state, object));
     errors
 }

@@ -16,6 +16,7 @@ use crate::question::{
     RuntimeClassFact, Verdict,
 };
 
+mod awake;
 mod fuzz;
 mod isolation;
 mod kinds;
@@ -195,6 +196,13 @@ fn activity_is_noted_when_it_moves_by_a_tenth_of_the_idle_timeout_and_five_secon
     assert_eq!(activity(&connect, &throttled), None, "a minute ago");
     throttled.sandbox.as_mut().expect("a sandbox").throttled = Some(now());
     assert!(activity(&connect, &throttled).is_some(), "a minute ago, and throttled");
+
+    let mut idle = noted(60, 1800);
+    let annotations = &mut idle.sandbox.as_mut().expect("a sandbox").annotations;
+    let mut with_wish = annotations.to_map();
+    with_wish.insert("policy.paddock.dev/idle-since".to_owned(), "2026-11-23T11:59:30Z".to_owned());
+    *annotations = TextMap::from(with_wish);
+    assert!(activity(&connect, &idle).is_some(), "a minute ago, and said to be idle since");
 
     let mut first = noted(0, 1800);
     let sandbox = first.sandbox.as_mut().expect("a sandbox");

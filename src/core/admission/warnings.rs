@@ -2,19 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use paddock_api::kind::{Kind, OwnKind};
 use paddock_api::names::annotation;
 use serde_json::Value;
 
 use super::review::Verb;
 use super::state::ReviewState;
+use crate::awake::CLOCK_AHEAD;
 use crate::object::VolumeLoss;
 use crate::object::json::string_map;
-
-/// The time by which a heartbeat may be in the future. The clocks of machines that synchronize their time differ much
-/// less.
-const CLOCK_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
 /// The fields of a spec that contain the pod, one for each API shape.
 const PODS: [&str; 2] = ["podTemplate", "template"];
@@ -24,6 +21,7 @@ pub(super) fn add(state: &mut ReviewState<'_>, kind: Kind) {
     let sandbox = kind == Kind::Sandbox;
     if sandbox {
         heartbeat(state);
+        wish_without_policy(state);
     }
     // The annotations of a template are not copied to its Sandboxes, so they allow no loss of files.
     let annotations = if sandbox { string_map(&state.object, "/metadata/annotations") } else { BTreeMap::new() };
@@ -125,6 +123,22 @@ fn heartbeat(state: &mut ReviewState<'_>) {
         Err(_) => "must be a time in RFC 3339 format, and is ignored".to_owned(),
     };
     state.warn(&format!("metadata.annotations[{name}]: {problem}; the value must be the time of the last activity"));
+}
+
+/// Warns about a wish to be kept running or to be suspended that has no effect, because the Sandbox is never idle.
+fn wish_without_policy(state: &mut ReviewState<'_>) {
+    let at = "/metadata/annotations";
+    let (new, old) = (string_map(&state.object, at), string_map(&state.review.old_object, at));
+    if !state.object["spec"]["idleTimeout"].is_null() {
+        return;
+    }
+    for name in [annotation::KEEP_AWAKE_UNTIL, annotation::IDLE_SINCE] {
+        if new.contains_key(name) && new.get(name) != old.get(name) {
+            state.warn(&format!(
+                "metadata.annotations[{name}] has no effect: the Sandbox is never idle without spec.idleTimeout"
+            ));
+        }
+    }
 }
 
 /// Warns that a Sandbox with a volume that belongs to the pod is never suspended when idle, because the suspend would

@@ -144,6 +144,7 @@ fn a_member_is_as_made_until_somebody_changes_what_matters() {
         (labels(json!({ "agents.x-k8s.io/launch-type": null })), "labels or annotations"),
         (annotations(json!({ "policy.paddock.dev/ephemeral-volumes": "true" })), "labels or annotations"),
         (annotations(json!({ "policy.paddock.dev/last-activity": "2099-01-01T00:00:00Z" })), "labels or annotations"),
+        (annotations(json!({ "policy.paddock.dev/idle-since": "2026-01-01T00:00:00Z" })), "labels or annotations"),
         (annotations(json!({ "agents.x-k8s.io/sandbox-template-ref": "other" })), "labels or annotations"),
         (annotations(json!({ "agents.x-k8s.io/pod-name": null })), "labels or annotations"),
         (labels(json!({ "topology.kubernetes.io/zone": "a" })), ""),

@@ -120,7 +120,8 @@ impl Directory {
         let tables = self.0.lock();
         let sandbox = tables.sandboxes.get(name).filter(|known| known.stage == Stage::InUse && &*known.uid == uid)?;
         let later = sandbox.last_activity.is_some_and(|recorded| recorded > at && recorded <= now);
-        let moves = activity::moves(sandbox.last_activity, at, sandbox.idle_timeout?, sandbox.throttled);
+        let (recorded, timeout) = (sandbox.last_activity, sandbox.idle_timeout?);
+        let moves = activity::moves(recorded, at, timeout, sandbox.throttled, sandbox.idle_since);
         (moves && !later).then(|| sandbox.at())
     }
 

@@ -54,6 +54,8 @@ pub(crate) struct Sandbox {
     pub(crate) pod_name: Option<Arc<str>>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) last_activity: Option<Timestamp>,
+    /// The time since which the Sandbox may be suspended, if somebody said so.
+    pub(crate) idle_since: Option<Timestamp>,
     /// The time since which the Sandbox is throttled, if it is.
     pub(crate) throttled: Option<Timestamp>,
     /// The ports of the gateway that stand for its ports.
@@ -182,6 +184,7 @@ impl Sandbox {
             pod_name: note(annotation::POD_NAME).filter(|name| !name.is_empty()).map(Arc::from),
             idle_timeout: spec.idle_timeout.as_deref().and_then(activity::idle_timeout),
             last_activity: note(annotation::LAST_ACTIVITY).and_then(|at| at.parse().ok()),
+            idle_since: note(annotation::IDLE_SINCE).and_then(|at| at.parse().ok()),
             throttled: status.throttle.and_then(|throttle| throttle.throttled_since()),
             tcp: status.tcp_wake.ports.into(),
             not_ready: not_ready.map(|c| c.message.chars().take(MESSAGE_CHARS).collect::<String>().into()),

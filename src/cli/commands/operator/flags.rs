@@ -125,6 +125,10 @@ pub(super) struct SandboxArgs {
     /// The time for which the start of an exec, attach, port-forward or proxied request keeps an idle sandbox running.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_EXEC_HOLD", value_parser = parse_duration, default_value = "1h")]
     pub(super) exec_hold: Duration,
+    /// The longest time for which the annotation policy.paddock.dev/keep-awake-until of a Sandbox may keep it running, from
+    /// the present time on. Example: kubectl annotate sandbox NAME policy.paddock.dev/keep-awake-until=2026-12-01T18:00:00Z
+    #[arg(long, value_name = "DURATION", env = "PADDOCK_KEEP_AWAKE_AT_MOST", value_parser = parse_duration, default_value = "24h")]
+    pub(super) keep_awake_at_most: Duration,
     /// The time for which a warm sandbox is reserved for a claim that was admitted and is not stored yet. 0 turns
     /// reservations off.
     #[arg(long, alias = "claim-promise", value_name = "DURATION", env = "PADDOCK_WARM_RESERVATION_TTL", value_parser = parse_duration, default_value = "2s")]
@@ -419,6 +423,7 @@ mod tests {
             ("--sandbox-concurrent-workers=0", "1.."),
             ("--workspace-size=big", "500Mi"),
             ("--exec-hold=1d", "1h30m"),
+            ("--keep-awake-at-most=1d", "1h30m"),
             ("--surface=other", "seed, upstream or both"),
             ("--managed-fields-at-claim=drop", "clear or keep"),
             ("--claim-annotation-domain=example.com/x", "a domain such as example.com"),

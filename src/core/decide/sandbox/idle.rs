@@ -13,6 +13,7 @@ use super::status::first_ready;
 use super::suspend;
 use super::throttle::{self, Wish};
 use crate::admission::{Chain, PluginFailure, idle_check};
+use crate::awake::Wishes;
 use crate::decide::ask::{failure_events, first_reply_or_built_in, load_state, save_state};
 use crate::deciding;
 use crate::manifest::PodRevision;
@@ -36,6 +37,66 @@ pub(super) struct Idle {
     pub(super) events: Vec<Event>,
 }
 
+/// The policy's answer about a Sandbox, or the question that is to be asked, and the facts about the Sandbox.
+struct Asked<'a> {
+    chain: Chain<'a, IdleAnswer>,
+    failures: Vec<PluginFailure>,
+    tiers: Tiers,
+    wishes: Counting,
+}
+
+/// The wishes of the Sandbox that count now. At most one of the first two does: the Sandbox keeps running if both could.
+struct Counting {
+    keep_awake_until: Option<Timestamp>,
+    idle_since: Option<Timestamp>,
+    /// The time at which that changes.
+    next: Option<Timestamp>,
+    problem: Option<String>,
+}
+
+impl Counting {
+    /// `activity` is the time of the last activity.
+    fn of(snapshot: &SandboxSnapshot, activity: Timestamp) -> Self {
+        let common = &snapshot.common;
+        let Wishes { keep_awake_until, idle_since, errors } =
+            Wishes::of(&snapshot.sandbox.meta.annotations, &common.settings, common.now);
+        let kept = keep_awake_until.and_then(|until| common.wait_until(until));
+        let starts = idle_since.and_then(|since| common.wait_until(since));
+        let later = |since: &Timestamp| kept.is_none() && starts.is_none() && *since > activity;
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Self {
+            keep_awake_until: keep_awake_until.filter(|_| kept.is_some()),
+            idle_since: idle_since.filter(later),
+            next: kept.into_iter().chain(starts).min(),
+            problem: (!errors.is_empty()).then(|| errors.join("; ")),
+        }
+    }
+
+    /// The action and the reason of an answer, after the wishes were applied to it.
+    fn apply(&self, answer: &IdleAnswer) -> (Option<IdleTier>, String) {
+        match (self.keep_awake_until, self.idle_since) {
+            (Some(until), _) => {
+                (None, format!("the annotation {} keeps it running until {until:.0}", annotation::KEEP_AWAKE_UNTIL))
+            }
+            (None, Some(since)) => {
+                let wish = format!("the annotation {} allows a suspend since {since:.0}", annotation::IDLE_SINCE);
+                (answer.action, format!("{wish}; {}", answer.reason))
+            }
+            (None, None) => (answer.action, answer.reason.clone()),
+        }
+    }
+
+    /// The fields of the status about the wishes.
+    fn status(&self) -> IdleStatus {
+        IdleStatus {
+            keep_awake_until: self.keep_awake_until.map(in_seconds),
+            idle_since: self.idle_since.map(in_seconds),
+            problem: self.problem.clone(),
+            ..IdleStatus::default()
+        }
+    }
+}
+
 /// The idle tiers that are possible, and the reasons if the Sandbox cannot be suspended or throttled.
 struct Tiers {
     possible: Vec<IdleTier>,
@@ -50,9 +111,9 @@ pub(super) fn questions(
     pod: &Pod,
     replies: &[PluginReply],
 ) -> Vec<PluginRequest> {
-    match ask(snapshot, model, object, pod, replies) {
-        Some((Chain::Request(request), ..)) => vec![*request],
-        Some((Chain::Reply(..) | Chain::Failed(..) | Chain::NoBinding, ..)) | None => vec![],
+    match ask(snapshot, model, object, pod, replies).map(|asked| asked.chain) {
+        Some(Chain::Request(request)) => vec![*request],
+        Some(Chain::Reply(..) | Chain::Failed(..) | Chain::NoBinding) | None => vec![],
     }
 }
 
@@ -63,12 +124,13 @@ pub(super) fn decide(
     pod: &Pod,
     replies: &[PluginReply],
 ) -> Idle {
-    let Some((chain, plugin_failures, tiers)) = ask(snapshot, model, object, pod, replies) else {
+    let Some(Asked { chain, failures, tiers, wishes }) = ask(snapshot, model, object, pod, replies) else {
         return Idle::default();
     };
-    let failures: Vec<Event> = failure_events(&snapshot.sandbox, &plugin_failures).collect();
+    let failures: Vec<Event> = failure_events(&snapshot.sandbox, &failures).collect();
     let now = snapshot.common.now;
     let latest = saturating_add(now, snapshot.common.settings.idle_check_at_most);
+    let latest = wishes.next.map_or(latest, |next| next.min(latest));
     let before = snapshot.sandbox.sandbox().map(|s| &s.status);
     let (binding, answer) = match chain {
         Chain::Reply(binding, answer) => (binding, answer),
@@ -77,7 +139,7 @@ pub(super) fn decide(
             let status = IdleStatus {
                 tier: Some(api::IdleTier::Awake),
                 reason: Some("no idle policy answered; the Sandbox keeps running".to_owned()),
-                next_check: None,
+                ..wishes.status()
             };
             return Idle { status: Some(status), next_check: Some(latest), events: failures, ..Idle::default() };
         }
@@ -90,9 +152,9 @@ pub(super) fn decide(
         ..Idle::default()
     };
     let asked = idle_check(answer.next_check.and_then(|at| snapshot.common.wait_until(at)), latest);
-    let mut reason = answer.reason.clone();
+    let (action, mut reason) = wishes.apply(&answer);
     let mut tier = api::IdleTier::Awake;
-    match answer.action {
+    match action {
         None => {
             idle.next_check = Some(asked);
             // The obstacle is reported before the Sandbox is idle, so that the user has time to remove it.
@@ -136,8 +198,8 @@ pub(super) fn decide(
             idle.op = Some(suspend::write(snapshot, model, api::SuspendedBy::Idle, Reason::IdleSuspended, None));
         }
     }
-    let next_check = idle.next_check.map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
-    let status = IdleStatus { tier: Some(tier), reason: Some(reason), next_check };
+    let next_check = idle.next_check.map(in_seconds);
+    let status = IdleStatus { tier: Some(tier), reason: Some(reason), next_check, ..wishes.status() };
     let reported = before.and_then(|s| s.idle.as_ref()).filter(|_| decided_before);
     match reported.filter(|reported| still_holds(reported, &status, now)) {
         // Times and numbers in an answer change with every question, so the reported status stays until its check is
@@ -155,14 +217,20 @@ pub(super) fn decide(
     idle
 }
 
-/// Whether the reported status needs no update yet: the tier is the same, and its next check is not over and not later
-/// than the new one.
-fn still_holds(reported: &IdleStatus, new: &IdleStatus, now: Timestamp) -> bool {
-    let (Some(due), Some(new_due)) = (&reported.next_check, &new.next_check) else { return false };
-    reported.tier == new.tier && due.0 > now && due.0 <= new_due.0
+/// A time in a status, which has no fractions of a second when it is read.
+fn in_seconds(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
 
-type PluginResult<'a> = (Chain<'a, IdleAnswer>, Vec<PluginFailure>, Tiers);
+/// Whether the reported status needs no update yet: the tier and the wishes are the same, and its next check is not over and
+/// not later than the new one.
+fn still_holds(reported: &IdleStatus, new: &IdleStatus, now: Timestamp) -> bool {
+    let (Some(due), Some(new_due)) = (&reported.next_check, &new.next_check) else { return false };
+    fn facts(status: &IdleStatus) -> impl PartialEq {
+        (status.tier, status.keep_awake_until.clone(), status.idle_since.clone(), status.problem.clone())
+    }
+    facts(reported) == facts(new) && due.0 > now && due.0 <= new_due.0
+}
 
 /// Asks the idle policy about a Sandbox. The Sandbox must have an `idleTimeout` and a running pod, and it must not be in
 /// a pool. The pod need not be Ready, because code in the sandbox can stop its own readiness probe.
@@ -172,7 +240,7 @@ fn ask<'a>(
     object: &Object,
     pod: &Pod,
     replies: &[PluginReply],
-) -> Option<PluginResult<'a>> {
+) -> Option<Asked<'a>> {
     let timeout = model.idle_timeout?;
     if snapshot.sandbox.meta.in_pool() || &*pod.phase != "Running" {
         return None;
@@ -186,18 +254,26 @@ fn ask<'a>(
     let scheduled = model.schedule().and_then(|schedule| {
         schedule.last(common.passed.checked_sub(timeout).unwrap_or(Timestamp::MIN), common.passed)
     });
+    let time = |name: &str| sandbox.meta.annotations.get(name).and_then(|at| at.parse::<Timestamp>().ok());
+    // A time in the future counts as now. It is better to suspend a Sandbox too late than while it is in use.
+    let ready_since = first_ready.unwrap_or(object.meta.created).min(common.passed);
+    let last_activity = time(annotation::LAST_ACTIVITY).map(|at| at.min(common.passed)).max(scheduled);
+    let created = sandbox.meta.created;
+    let wishes = Counting::of(snapshot, last_activity.unwrap_or(created).max(ready_since).max(created));
+    // The question of plugins has no field for such a wish, so it states an activity that is long enough ago.
+    let idle_from = wishes.idle_since.map(|since| since.checked_sub(timeout).unwrap_or(Timestamp::MIN));
+    let stated = |at: Timestamp| idle_from.map_or(at, |idle_from| at.min(idle_from));
     let question = |bindings: &crate::binding::Bindings| {
-        let time = |name: &str| sandbox.meta.annotations.get(name).and_then(|at| at.parse::<Timestamp>().ok());
         Question::Idle(Box::new(IdleQuestion {
             namespace: sandbox.key.namespace.to_string(),
             name: sandbox.key.name.to_string(),
             labels: sandbox.meta.labels.to_map(),
             idle_timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-            created: sandbox.meta.created,
-            // A time in the future counts as now. It is better to suspend a Sandbox too late than while it is in use.
-            ready_since: Some(first_ready.unwrap_or(object.meta.created).min(common.passed)),
-            last_activity: time(annotation::LAST_ACTIVITY).map(|at| at.min(common.passed)).max(scheduled),
-            held_until: time(annotation::HELD_UNTIL),
+            created: stated(created),
+            ready_since: Some(stated(ready_since)),
+            last_activity: last_activity.map(stated),
+            // The webhook sees the beginning of a session alone, and the wish is later than that.
+            held_until: time(annotation::HELD_UNTIL).filter(|_| idle_from.is_none()),
             connections: None,
             cpu_millicores: None,
             tiers: tiers.possible.clone(),
@@ -209,9 +285,9 @@ fn ask<'a>(
         let Answer::Idle(answer) = answer else { return Err("the answer is not an idle answer".to_owned()) };
         Ok(answer.clone())
     };
-    let (chain, plugin_failures) =
+    let (chain, failures) =
         first_reply_or_built_in(common, &sandbox.meta.labels, Hook::Idle, replies, question, accept);
-    Some((chain, plugin_failures, tiers))
+    Some(Asked { chain, failures, tiers, wishes })
 }
 
 /// A throttle is possible if the CPU of the pod can be changed in place. A suspend is possible if it loses no files. A

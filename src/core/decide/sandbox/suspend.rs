@@ -23,6 +23,10 @@ pub(super) fn write(
 ) -> Op {
     let mut annotations = Map::new();
     annotations.insert(annotation::SUSPENDED_BY.to_owned(), json!(by));
+    if snapshot.sandbox.meta.annotations.get(annotation::IDLE_SINCE).is_some() {
+        // It was about this run. A resume may find the pod still there, which must not be idle at once.
+        annotations.insert(annotation::IDLE_SINCE.to_owned(), json!(null));
+    }
     annotations.extend(other.map(|(name, value)| (name.to_owned(), value.into())));
     let recorded = snapshot.sandbox.meta.annotations.get(annotation::SUSPENDED_AT).is_some();
     if model.schedule().is_some() || recorded {

@@ -111,6 +111,25 @@ fn record_of_a_use_never_replaces_one_of_a_later_use() {
     assert!(moves("2030-01-01T13:00:00Z", "2030-01-01T12:00:00Z"), "a clock that was wrong wrote the future");
 }
 
+#[test]
+fn first_use_after_a_wish_to_be_suspended_is_recorded_at_once() {
+    let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+    let moves = |since: &str, to: &str| {
+        let object = json!({
+            "metadata": { "name": "a", "namespace": "ns", "uid": "u", "resourceVersion": "5", "annotations": {
+                "policy.paddock.dev/last-activity": "2030-01-01T11:59:00Z", "policy.paddock.dev/idle-since": since,
+            } },
+            "spec": { "operatingMode": "Running", "replicas": 1, "idleTimeout": "30m" },
+        });
+        let directory = directory();
+        directory.sandbox(name("a"), Sandbox::read(&Document::parse(&object.to_string()).unwrap()).unwrap());
+        directory.to_record(&name("a"), "u", at(to), at("2030-01-01T12:00:00Z")).is_some()
+    };
+    assert!(moves("2030-01-01T11:59:30Z", "2030-01-01T11:59:31Z"));
+    assert!(!moves("2030-01-01T11:59:30Z", "2030-01-01T11:59:29Z"));
+    assert!(!moves("2030-01-01T11:58:30Z", "2030-01-01T11:59:31Z"), "the record is later than the wish");
+}
+
 #[tokio::test]
 async fn who_follows_a_sandbox_sees_every_state_and_is_forgotten() {
     let directory = directory();

@@ -1,0 +1,145 @@
+//! The wishes of a Sandbox about its idle policy: the annotations [`KEEP_AWAKE_UNTIL`] and [`IDLE_SINCE`].
+//!
+//! Anybody who may write the Sandbox may set them, so a time that is not allowed counts as absent: it must neither keep a
+//! Sandbox running forever nor suspend one that is in use. The webhook refuses such a time, and the reconcile reports it.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use paddock_api::names::annotation::{IDLE_SINCE, KEEP_AWAKE_UNTIL};
+
+use crate::model::FieldError;
+use crate::object::Texts;
+use crate::settings::Settings;
+use crate::text::truncate;
+use crate::time::saturating_add;
+
+/// The time by which the clock of a client may be ahead. The clocks of machines that synchronize their time differ much
+/// less.
+pub(crate) const CLOCK_AHEAD: SignedDuration = SignedDuration::from_mins(5);
+
+/// The longest value that a message repeats, in characters. A time in RFC 3339 format is shorter.
+const MAX_VALUE_CHARS: usize = 40;
+
+/// The wishes that may have an effect, and the errors of those that have none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    /// The time until which the idle policy does nothing. It may have passed.
+    pub(crate) keep_awake_until: Option<Timestamp>,
+    /// The time since which the Sandbox may be suspended. It may lie ahead by a few minutes, and counts from then on.
+    pub(crate) idle_since: Option<Timestamp>,
+    /// The errors. A message depends on no clock, so that two messages about the same value are equal.
+    pub(crate) errors: Vec<FieldError>,
+}
+
+impl Wishes {
+    /// Reads the wishes from the annotations of a Sandbox.
+    pub(crate) fn of(annotations: &impl Texts, settings: &Settings, now: Timestamp) -> Self {
+        let mut wishes = Self::default();
+        let at_most = settings.keep_awake_at_most;
+        wishes.keep_awake_until = wishes.read(annotations, KEEP_AWAKE_UNTIL, |value| until(value, at_most, now));
+        wishes.idle_since = wishes.read(annotations, IDLE_SINCE, |value| since(value, now));
+        wishes
+    }
+
+    fn read(
+        &mut self,
+        annotations: &impl Texts,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<Timestamp, String>,
+    ) -> Option<Timestamp> {
+        let value = annotations.text(name)?;
+        let problem = match parse(value) {
+            Ok(at) => return Some(at),
+            Err(problem) => problem,
+        };
+        let value = truncate(value, MAX_VALUE_CHARS);
+        self.errors.push(FieldError::new(format!("metadata.annotations[{name}]"), format!("{value:?} {problem}")));
+        None
+    }
+}
+
+fn until(value: &str, at_most: Duration, now: Timestamp) -> Result<Timestamp, String> {
+    if at_most.is_zero() {
+        return Err("has no effect, because the operator runs with --keep-awake-at-most=0; remove it".to_owned());
+    }
+    let latest = saturating_add(saturating_add(now, at_most), CLOCK_AHEAD.unsigned_abs());
+    value.parse().ok().filter(|at| *at <= latest).ok_or_else(|| {
+        format!(
+            "must be a time in RFC 3339 format, at most {} after the present time, such as {EXAMPLE}; renew it to keep \
+             the Sandbox running for longer",
+            text(at_most)
+        )
+    })
+}
+
+fn since(value: &str, now: Timestamp) -> Result<Timestamp, String> {
+    let latest = saturating_add(now, CLOCK_AHEAD.unsigned_abs());
+    value.parse().ok().filter(|at| *at <= latest).ok_or_else(|| {
+        format!("must be a time in RFC 3339 format, and not later than the present time, such as {EXAMPLE}")
+    })
+}
+
+/// A time of the right form, for messages.
+const EXAMPLE: &str = "2026-12-01T18:00:00Z";
+
+/// A duration in hours, if that is exact, and in seconds otherwise.
+fn text(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
+        seconds => format!("{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const NOW: &str = "2026-11-23T12:00:00Z";
+
+    fn read(name: &str, value: &str, settings: &Settings) -> Wishes {
+        let annotations = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        Wishes::of(&annotations, settings, NOW.parse().unwrap())
+    }
+
+    #[test]
+    fn a_time_within_its_bounds_counts_and_each_other_value_is_an_error() {
+        let (day, off) = (Settings::default(), Settings { keep_awake_at_most: Duration::ZERO, ..Settings::default() });
+        let short = Settings { keep_awake_at_most: Duration::from_secs(90), ..Settings::default() };
+        for (name, value, settings, problem) in [
+            (KEEP_AWAKE_UNTIL, "2026-11-23T13:00:00Z", &day, None),
+            (KEEP_AWAKE_UNTIL, "2026-11-23T14:00:00+01:00", &day, None),
+            (KEEP_AWAKE_UNTIL, "2026-11-24T12:04:59Z", &day, None),
+            (KEEP_AWAKE_UNTIL, "2020-01-01T00:00:00Z", &day, None),
+            (KEEP_AWAKE_UNTIL, "2026-11-24T12:05:01Z", &day, Some("at most 24h after the present time")),
+            (KEEP_AWAKE_UNTIL, "9999-01-01T00:00:00Z", &day, Some("at most 24h after the present time")),
+            (KEEP_AWAKE_UNTIL, "2026-11-23T13:00:00Z", &short, Some("at most 90s after the present time")),
+            (KEEP_AWAKE_UNTIL, "2026-11-23T12:01:00Z", &off, Some("--keep-awake-at-most=0")),
+            (KEEP_AWAKE_UNTIL, "in two hours", &day, Some("\"in two hours\" must be a time in RFC 3339 format")),
+            (KEEP_AWAKE_UNTIL, "", &day, Some("must be a time in RFC 3339 format")),
+            (KEEP_AWAKE_UNTIL, "2026-11-23T13:00:00", &day, Some("such as 2026-12-01T18:00:00Z")),
+            (IDLE_SINCE, "2026-11-23T12:00:00Z", &day, None),
+            (IDLE_SINCE, "2026-11-23T12:04:59Z", &day, None),
+            (IDLE_SINCE, "2026-11-23T12:05:01Z", &day, Some("not later than the present time")),
+            (IDLE_SINCE, "true", &day, Some("must be a time in RFC 3339 format")),
+        ] {
+            let wishes = read(name, value, settings);
+            let times = [wishes.keep_awake_until, wishes.idle_since];
+            match problem {
+                None => {
+                    assert_eq!(times.into_iter().flatten().collect::<Vec<_>>(), [value.parse().unwrap()], "{value}");
+                    assert_eq!(wishes.errors, [], "{value}");
+                }
+                Some(problem) => {
+                    assert_eq!(times, [None, None], "{value}");
+                    let [error] = &*wishes.errors else { panic!("{:?}", wishes.errors) };
+                    assert_eq!(error.path, format!("metadata.annotations[{name}]"));
+                    assert!(error.message.contains(problem), "{error}");
+                }
+            }
+        }
+        assert_eq!(Wishes::of(&BTreeMap::<String, String>::new(), &day, NOW.parse().unwrap()), Wishes::default());
+    }
+}
