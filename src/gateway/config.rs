@@ -23,6 +23,8 @@ pub struct Config {
     pub metrics: ListenAddress,
     /// The address of `/healthz` and `/readyz`.
     pub health: ListenAddress,
+    /// The address of requests from inside of sandboxes, without TLS.
+    pub inside: ListenAddress,
     /// Who may use Sandboxes.
     pub access: Access,
     /// The settings of the Sandbox half.
@@ -128,6 +130,7 @@ impl Config {
             ("--https-bind-address", https),
             ("--metrics-bind-address", Some(&self.metrics)),
             ("--health-probe-bind-address", Some(&self.health)),
+            ("--sandbox-bind-address", Some(&self.inside)),
         ];
         own.into_iter().find_map(|(flag, bind)| {
             let port = bind?.ports().find(|port| range.contains(*port))?;
@@ -194,6 +197,7 @@ mod tests {
             https: None,
             metrics: ListenAddress::Off,
             health: ListenAddress::Off,
+            inside: ListenAddress::Off,
             access: Access::Reviewed(ScopedTokens::Accept),
             sandboxes: sandboxes::Config::default(),
             tcp: Some(TcpConfig { ports: PortRange::DEFAULT }),
@@ -207,7 +211,8 @@ mod tests {
         let without_cookie = |config: &mut Config| config.proxy.sessions = Sessions::default();
         type Change = fn(&mut Config);
         let own_port = |port, flag| InvalidConfig::OwnPort { range: PortRange::DEFAULT, port, flag };
-        let cases: [(Change, InvalidConfig); 9] = [
+        let cases: [(Change, InvalidConfig); 10] = [
+            (|config| config.inside = ":10001".parse().unwrap(), own_port(10_001, "--sandbox-bind-address")),
             (|config| config.metrics = ":10000".parse().unwrap(), own_port(10_000, "--metrics-bind-address")),
             (|config| config.http = "127.0.0.1:29999".parse().unwrap(), own_port(29_999, "--http-bind-address")),
             (|config| config.http = ListenAddress::Off, InvalidConfig::NoListener),

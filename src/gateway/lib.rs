@@ -4,7 +4,8 @@
 //! the [`target`] that the request names. [`session`] finds its credential, and [`authorize`] decides whether its client
 //! may use the Sandbox, or [`only`] one that had its name. [`sandboxes`] finds the pod that answers, and wakes the Sandbox if [`arrival`] allows that.
 //! `forward` makes the head that the Sandbox gets, and `upstream` keeps connections to Sandboxes. The gateway answers a
-//! request itself only with a [`refusal`]. `tcp` takes TCP connections, which carry no name.
+//! request itself only with a [`refusal`]. `tcp` takes TCP connections, which carry no name. `inside` takes the requests that
+//! sandboxes send about themselves.
 //!
 //! This crate depends on the wire types and on the shared I/O code, and never on the operator or on wasmtime. Start
 //! reading at [`start`] in `run.rs`, and then at `proxy.rs`.
@@ -20,6 +21,7 @@ mod drain;
 mod forward;
 mod framing;
 mod grpc;
+mod inside;
 pub mod kind;
 pub mod limits;
 pub mod metrics;

@@ -20,6 +20,7 @@ use crate::authorize::Authorizer;
 use crate::client::Places;
 use crate::config::{Access, Config, Https};
 use crate::drain::{Drained, Stage};
+use crate::inside;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
@@ -64,6 +65,8 @@ pub struct Addresses {
     pub metrics: Option<SocketAddr>,
     /// `/healthz` and `/readyz`.
     pub health: Option<SocketAddr>,
+    /// The requests from inside of sandboxes.
+    pub inside: Option<SocketAddr>,
 }
 
 /// A gateway that serves.
@@ -168,6 +171,15 @@ pub async fn start(config: Config, policies: Policies, kube: kube::Config) -> Re
             waiting
         }
     };
+    if let Some(listener) = listen("sandbox-bind-address", &config.inside, &mut addresses.inside).await? {
+        let server = Server {
+            protocol: EndpointProtocol::Plain,
+            limits: sandboxes::limits::INSIDE_SERVER,
+            on_incident: Arc::new(|_| {}),
+        };
+        let router = inside::router(sandboxes.clone());
+        spawn(&mut parts, "requests of sandboxes", serve_endpoints(listener, server, router, CancellationToken::new()));
+    }
     let faults = move || known_guards.borrow().faults();
     let scraped = metrics.clone();
     for (flag, bind, router, address) in [

@@ -15,12 +15,14 @@ pub(crate) mod limits;
 mod metrics;
 mod observed;
 mod wake;
+mod wishes;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kube::Client;
 use paddock_kube::clock::Clock;
 use tokio::net::TcpStream;
@@ -34,12 +36,14 @@ use self::feed::{Feed, Outages};
 use self::hold::Holds;
 use self::observed::Name;
 use self::wake::Wake;
+use self::wishes::Wishes;
 use crate::arrival::{Arrival, Purpose};
 use crate::only::Only;
 use crate::refusal::{Reason, Refusal};
 use crate::target::Target;
 
 pub(crate) use self::allotments::Allotment;
+pub(crate) use self::wishes::{NotTaken, Wish};
 pub use self::limits::HoldLimits;
 pub use self::metrics::Metrics;
 
@@ -113,6 +117,7 @@ struct Parts {
     clock: Clock,
     ways: Ways,
     in_use: InUse,
+    wishes: Wishes,
 }
 
 impl Sandboxes {
@@ -130,8 +135,10 @@ impl Sandboxes {
         let wake = Wake::new(client.clone(), directory.clone(), metrics.clone(), clock.clone());
         let in_use = InUse::new(client.clone(), directory.clone(), metrics.clone(), clock.clone());
         let outages = Outages::default();
+        let wishes =
+            Wishes::new(client.clone(), directory.clone(), outages.clone(), in_use.clone(), clock.clone());
         let ways = Ways { metrics, directory, dial, holds, absent, wake, outages, clock: clock.clone() };
-        Self(Arc::new(Parts { client, config, clock, ways, in_use }))
+        Self(Arc::new(Parts { client, config, clock, ways, in_use, wishes }))
     }
 
     /// Watches, wakes and records, until the future is dropped.
@@ -146,7 +153,16 @@ impl Sandboxes {
             allow_loopback: parts.config.allow_loopback_pod_ip,
             outages: parts.ways.outages.clone(),
         };
-        tokio::join!(feed.run(), parts.ways.wake.clone().run(), parts.in_use.clone().run());
+        let (wake, in_use, wishes) = (parts.ways.wake.clone(), parts.in_use.clone(), parts.wishes.clone());
+        tokio::join!(feed.run(), wake.run(), in_use.run(), wishes.run());
+    }
+
+    /// Writes the wish that a sandbox with this address sent, and returns the time that it is about.
+    ///
+    /// # Errors
+    /// If the address is not that of a running Sandbox, or the wish has no effect or is not allowed.
+    pub(crate) async fn wish(&self, source: IpAddr, wish: Wish) -> Result<Timestamp, NotTaken> {
+        self.0.wishes.take(source, wish).await
     }
 
     /// The reasons why the directory is not complete: a kind has not been listed yet, or has not been watched for a

@@ -6,6 +6,7 @@ mod intake;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,12 +57,17 @@ pub struct Server {
     pub on_incident: Arc<dyn Fn(Incident) + Send + Sync>,
 }
 
+/// The address of the client of a request, which the server adds to the extensions of each request. It is that of the
+/// connection, so nobody can state another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoteAddress(pub IpAddr);
+
 /// Serves until `stop`, and then waits for the calls in flight for a limited time.
 pub async fn serve(listener: TcpListener, server: Server, router: Router, stop: CancellationToken) {
     let connections = Connections::new(server.limits);
     let tasks = TaskTracker::new();
     // The connections that wait for a place. Addresses take turns.
-    let mut waiting: Turns<Peer, (), (TcpStream, Peer)> = Turns::default();
+    let mut waiting: Turns<Peer, (), (TcpStream, IpAddr)> = Turns::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -74,7 +80,7 @@ pub async fn serve(listener: TcpListener, server: Server, router: Router, stop: 
                         waiting.drop_of(&longest);
                         (server.on_incident)(Incident::ConnectionRefused);
                     }
-                    waiting.push(peer, (), (stream, peer));
+                    waiting.push(peer, (), (stream, address.ip().to_canonical()));
                 }
                 Err(error) => {
                     // The process is most likely out of file descriptors. Open connections will close.
@@ -85,10 +91,11 @@ pub async fn serve(listener: TcpListener, server: Server, router: Router, stop: 
             () = sleep(limits::PLACE_POLL_INTERVAL), if !waiting.is_empty() => {}
         }
         let now = Instant::now();
-        while let Some((stream, peer)) = waiting.pop_of(|peer| connections.has_place(*peer, now)) {
+        while let Some((stream, address)) = waiting.pop_of(|peer| connections.has_place(*peer, now)) {
+            let peer = Peer::of(address);
             let Some(place) = connections.admit(peer, now, |incident| (server.on_incident)(incident)) else { break };
             let place = Arc::new(place);
-            let connection = Connection { place, accepted: now, server: server.clone(), stop: stop.clone() };
+            let connection = Connection { place, address, accepted: now, server: server.clone(), stop: stop.clone() };
             tasks.spawn(connection.run(stream, router.clone()));
         }
     }
@@ -101,6 +108,7 @@ pub async fn serve(listener: TcpListener, server: Server, router: Router, stop: 
 
 struct Connection {
     place: Arc<Place>,
+    address: IpAddr,
     accepted: Instant,
     server: Server,
     stop: CancellationToken,
@@ -200,6 +208,7 @@ impl Connection {
     + Send
     + 'static {
         let place = self.place.clone();
+        let address = RemoteAddress(self.address);
         let old = self.accepted + self.server.limits.age;
         service_fn(move |request: Request<hyper::body::Incoming>| {
             let (place, router, http2) = (place.clone(), router.clone(), http2.clone());
@@ -218,6 +227,7 @@ impl Connection {
                 };
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(intake);
+                request.extensions_mut().insert(address);
                 let mut response = router.oneshot(request).await?;
                 if response.status().is_success() {
                     place.prove();

@@ -114,6 +114,7 @@ fn config(args: GatewayArgs, upstream: &Upstream) -> anyhow::Result<Config> {
         https,
         metrics: listen.metrics_bind_address,
         health: listen.health_probe_bind_address,
+        inside: listen.sandbox_bind_address,
         access: if everybody { Access::Everybody } else { Access::Reviewed(scoped) },
         sandboxes: sandboxes::Config {
             namespace: cluster.namespace,
@@ -278,8 +279,8 @@ mod tests {
         let find = |flag: &str| command.get_arguments().find(|arg| arg.get_long() == Some(flag));
         let token = TokenArgs::augment_args(clap::Command::new("token"));
         let of_token = |flag: &str| token.get_arguments().any(|arg| arg.get_long() == Some(flag));
-        // Every program has a help. The others are those of kubectl and `paddock manifests`, and one that the manual says
-        // is not there.
+        // Every program has a help. The others are those of kubectl, `paddock manifests` and the operator, and one that the
+        // manual says is not there.
         let others = [
             "help",
             "config",
@@ -289,6 +290,7 @@ mod tests {
             "serviceaccount",
             "audience",
             "served-namespace",
+            "keep-awake-at-most",
         ];
         for word in manual.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')) {
             let Some(flag) = word.strip_prefix("--").filter(|flag| flag.starts_with(|c: char| c.is_ascii_lowercase()))

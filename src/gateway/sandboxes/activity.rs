@@ -97,6 +97,11 @@ impl InUse {
         tokio::join!(self.look(), writes);
     }
 
+    /// Whether a request or connection to this pod is open.
+    pub(crate) fn is_open(&self, used: &Used) -> bool {
+        self.uses.lock().get(used).is_some_and(|of| of.open > 0)
+    }
+
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.uses.lock().is_empty()

@@ -11,9 +11,10 @@ use paddock_api::document::Document;
 use paddock_api::{OperatingMode, activity};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::allotments::{Allotment, Allotments};
+use super::limits;
 use super::observed::{Name, Pod, Sandbox, Stage, Wakes};
 use crate::only::Identity;
 
@@ -54,6 +55,16 @@ pub(crate) struct Version {
     pub(crate) number: u64,
 }
 
+/// A Sandbox that is known by the address of its pod.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) name: Name,
+    pub(crate) version: Version,
+    pub(crate) pod_uid: Arc<str>,
+    /// Whether the Sandbox has an idle policy.
+    pub(crate) can_be_idle: bool,
+}
+
 /// The directory. Clones are handles on the same directory.
 #[derive(Clone, Default)]
 pub(crate) struct Directory(Arc<Mutex<Tables>>);
@@ -64,8 +75,8 @@ struct Tables {
     /// The ports of the gateway that stand for their ports.
     allotments: Allotments,
     pods: HashMap<Name, Pod>,
-    /// The number of pods with each address.
-    sources: HashMap<IpAddr, usize>,
+    /// The pods with each address. There may be several for a moment, while an address passes on.
+    sources: HashMap<IpAddr, Vec<Name>>,
     /// The Sandboxes for whose states somebody waits.
     followed: HashMap<Name, watch::Sender<Seen>>,
     listed: Listed,
@@ -151,6 +162,36 @@ impl Directory {
     pub(crate) fn suspended_with_ports(&self) -> usize {
         let tables = self.0.lock();
         tables.sandboxes.values().filter(|s| !s.tcp.is_empty() && s.mode == OperatingMode::Suspended).count()
+    }
+
+    /// Waits a moment until there is another version of a Sandbox than the one with this number.
+    pub(crate) async fn newer(&self, name: &Name, version: u64) {
+        let mut follow = self.follow(name);
+        let newer = async {
+            while self.version(name).is_some_and(|known| known <= version) {
+                follow.seen();
+                // A version with the same state does not tell those who follow.
+                let _ = timeout(limits::CONFLICT_POLL, follow.changed()).await;
+            }
+        };
+        let _ = timeout(limits::CONFLICT_WAIT, newer).await;
+    }
+
+    /// The Sandbox whose pod has this address. `None` if there is no such pod or more than one, or if the pod is not the one
+    /// that answers for a Sandbox in use.
+    pub(crate) fn caller(&self, address: IpAddr) -> Option<Caller> {
+        let tables = self.0.lock();
+        let [of_pod] = &**tables.sources.get(&address.to_canonical())? else { return None };
+        let pod = tables.pods.get(of_pod)?;
+        let name = Name { namespace: of_pod.namespace.clone(), name: pod.owner.name.clone() };
+        let State::Running(running) = tables.state(&name) else { return None };
+        let sandbox = tables.sandboxes.get(&name).filter(|_| running.pod_uid == pod.uid)?;
+        Some(Caller {
+            version: sandbox.at(),
+            pod_uid: running.pod_uid,
+            can_be_idle: sandbox.idle_timeout.is_some(),
+            name,
+        })
     }
 
     /// Whether a pod of a Sandbox has this address.
@@ -310,7 +351,7 @@ impl Tables {
 
     fn add_pod(&mut self, name: Name, pod: Pod) {
         for source in &pod.sources {
-            *self.sources.entry(*source).or_default() += 1;
+            self.sources.entry(*source).or_default().push(name.clone());
         }
         self.pods.insert(name, pod);
     }
@@ -319,8 +360,8 @@ impl Tables {
         let pod = self.pods.remove(name)?;
         for source in &pod.sources {
             if let Entry::Occupied(mut pods) = self.sources.entry(*source) {
-                *pods.get_mut() -= 1;
-                if *pods.get() == 0 {
+                pods.get_mut().retain(|pod| pod != name);
+                if pods.get().is_empty() {
                     pods.remove();
                 }
             }

@@ -1,10 +1,11 @@
 //! Every limit and interval of the Sandbox half in one table, with the reason for each value.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use paddock_kube::backoff::Backoff;
 use paddock_kube::fair_queue::QueueLimits;
-use paddock_kube::limits::{ReviewLimits, nonzero};
+use paddock_kube::limits::{ENDPOINT_SERVER, ReviewLimits, ServerLimits, nonzero};
 use paddock_kube::pace::Rate;
 
 /// The limits of held requests.
@@ -131,3 +132,36 @@ pub(crate) const WATCH_OUTAGE: Duration = Duration::from_secs(60);
 /// The time for which the directory is used without a watch. It is the time for which clients stay admitted without the
 /// API server. An address may belong to another pod soon after, and a request must not reach another tenant's pod.
 pub(crate) const STALE_TIME: Duration = paddock_kube::limits::AUTH_STALE_TIME;
+
+/// The queue of wishes that sandboxes send from inside. A wish is a write, and few sandboxes have one in a minute.
+pub(crate) const WISH_QUEUE: QueueLimits = QueueLimits {
+    capacity: 1024,
+    concurrency: 8,
+    namespace: Rate::new(Duration::from_millis(100), 50),
+    process: Rate::new(Duration::from_millis(20), 100),
+};
+
+/// The shortest time between two wishes of one Sandbox. Sandboxed code must not be able to use up the writes of its
+/// namespace.
+pub(crate) const WISH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The number of Sandboxes whose last wish is remembered for that: more than all Sandboxes can send in the interval.
+pub(crate) const WISH_MEMORY: NonZeroUsize = nonzero(1024);
+
+/// The number of attempts of one wish, because the status of a Sandbox may change at the same time.
+pub(crate) const WISH_ATTEMPTS: u32 = 4;
+
+/// The time for which a sandbox waits for the write of its wish.
+pub(crate) const WISH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The limits of the listener for requests from inside. Each sandbox has a few connections for a moment, and no body.
+pub(crate) const INSIDE_SERVER: ServerLimits = ServerLimits {
+    connections: 512,
+    connections_per_peer: 4,
+    first_request: Duration::from_secs(5),
+    idle: Duration::from_secs(15),
+    age: Duration::from_mins(5),
+    streams: 4,
+    head: 8 * 1024,
+    ..ENDPOINT_SERVER
+};

@@ -5,6 +5,7 @@ mod only;
 pub(crate) mod server;
 mod sources;
 mod stale;
+mod wishes;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -160,7 +160,7 @@ impl Wake {
                 }
                 // Somebody changed or deleted the Sandbox, and the watch will show it.
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
-                    self.newer(name, version.number).await;
+                    self.directory.newer(name, version.number).await;
                 }
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 400..=428) => {
                     warn!(sandbox = &*name.name, namespace = &*name.namespace, error = %status.message, "a wake was refused");
@@ -194,18 +194,5 @@ impl Wake {
         });
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         sandboxes.patch(&name.name, &params, &Patch::Merge(&patch)).await
-    }
-
-    /// Waits until the directory has another version of the Sandbox.
-    async fn newer(&self, name: &Name, version: u64) {
-        let mut follow = self.directory.follow(name);
-        let newer = async {
-            while self.directory.version(name).is_some_and(|known| known <= version) {
-                follow.seen();
-                // A version with the same state does not tell those who follow.
-                let _ = timeout(limits::CONFLICT_POLL, follow.changed()).await;
-            }
-        };
-        let _ = timeout(limits::CONFLICT_WAIT, newer).await;
     }
 }

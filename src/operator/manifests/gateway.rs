@@ -26,8 +26,14 @@ const METRICS_PORT: i32 = 9090;
 
 /// The fields of a Sandbox's spec that the gateway may change. Everything else stays.
 const MODE_FIELDS: [&str; 2] = ["operatingMode", "replicas"];
-/// The annotations that the gateway may change. It may only remove the second one.
-const ANNOTATIONS: [&str; 2] = [annotation::LAST_ACTIVITY, annotation::SUSPENDED_BY];
+/// The annotations that the gateway may change. It may only remove the second one. It writes the last two for a sandbox that
+/// asks for it.
+const ANNOTATIONS: [&str; 4] = [
+    annotation::LAST_ACTIVITY,
+    annotation::SUSPENDED_BY,
+    annotation::KEEP_AWAKE_UNTIL,
+    annotation::IDLE_SINCE,
+];
 
 /// The rights on the objects that it serves: it watches Sandboxes and their pods, and wakes and marks Sandboxes.
 fn served_rules() -> Vec<PolicyRule> {
@@ -130,7 +136,7 @@ fn policy(settings: &Settings, user: &str) -> [Value; 2] {
                  {old}.all(k, k in {ANNOTATIONS:?} || k in {new})",
                 same(&rest)
             ),
-            format!("the gateway may change only the annotations {} of a Sandbox", ANNOTATIONS.join(" and ")),
+            format!("the gateway may change only the annotations {} of a Sandbox", ANNOTATIONS.join(", ")),
         ),
         (
             format!("!({0:?} in {new}) || {old}[?{0:?}] == {new}[?{0:?}]", annotation::SUSPENDED_BY),

@@ -80,6 +80,10 @@ pub(super) struct ListenArgs {
     /// Address of /healthz and /readyz. 0 turns it off.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_HEALTH_PROBE_BIND_ADDRESS", default_value = ":8081")]
     pub(super) health_probe_bind_address: ListenAddress,
+    /// Address for requests from inside of sandboxes, for example :8082. A sandbox is known by its address there. It sends
+    /// POST /awake?for=10m to be kept running, and POST /idle to be suspended. 0 turns it off.
+    #[arg(long, value_name = "ADDRESS", env = "PADDOCK_SANDBOX_BIND_ADDRESS", default_value = "0")]
+    pub(super) sandbox_bind_address: ListenAddress,
     /// Whether each request has a line in the log. Paths, headers and bodies are never in the log.
     #[arg(long, value_name = "BOOL", env = "PADDOCK_ACCESS_LOG", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
     pub(super) access_log: bool,
