@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use jiff::Timestamp;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher::{self, Event, watcher};
@@ -14,7 +15,7 @@ use kube::{Api, Client, Config};
 use paddock_cluster::{Cluster, Kubectl, PATIENCE, eventually_some};
 use serde_json::{Value, json};
 
-use super::json::name;
+use super::json::{name, text};
 use super::kinds::{Kind, POD, SANDBOX, SERVICE_ACCOUNT};
 
 /// The objects of one kind, by name.
@@ -95,9 +96,19 @@ impl TestNamespace {
         Api::namespaced_with(self.client.clone(), &self.namespace, &kind.resource())
     }
 
-    /// Creates an object of the kind that it names.
+    /// Creates an object of the kind that it names. A busy API server may give up on a request that it stores all the
+    /// same. The client repeats the request, and then finds the object of its first attempt.
     pub(crate) async fn create(&self, object: Value) -> Value {
-        self.try_create(&object).await.unwrap_or_else(|e| panic!("creating {object:#}: {e}"))
+        let began = Timestamp::now().as_second();
+        match self.try_create(&object).await {
+            Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
+                let there = self.get(Kind::of(&object), name(&object)).await;
+                let made = text(&there, "/metadata/creationTimestamp").parse::<Timestamp>().expect("a time");
+                assert!(made.as_second() >= began, "{} existed before", name(&object));
+                there
+            }
+            made => made.unwrap_or_else(|e| panic!("creating {object:#}: {e}")),
+        }
     }
 
     /// Tries to create an object.
