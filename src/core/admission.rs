@@ -43,6 +43,7 @@ pub use activity::{Activity, CONNECTIONS, activity};
 pub use chain::{Chain, PluginFailure, first_answer};
 pub use class::accept_class;
 pub use facts::reserve;
+pub use kinds::{invalid_fields, marker_errors};
 pub use outcome::{Cause, Denial, ReviewVerdict, Why};
 pub use reservation::WarmReservations;
 pub use review::{ConnectedSandbox, Context, Entry, Phase, Review, Verb, Write};

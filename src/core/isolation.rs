@@ -72,9 +72,29 @@ impl<'a> Isolation<'a> {
         self.errors(new, class, &existing.0)
     }
 
-    fn class_error(&self, pod: &PodFields<'_>, rule: ClassRule, remedy: &str) -> Option<FieldError> {
+    /// The error of the RuntimeClass alone, as in [`Isolation::judge`].
+    #[must_use]
+    pub fn class_error(&self, pod: &PodFields<'_>, rule: ClassRule, remedy: &str) -> Option<FieldError> {
         let problem = self.class_problem(pod.class, rule)?;
         Some(FieldError::new(pod.class_path.clone(), format!("{problem}; {remedy}")))
+    }
+
+    /// The errors of the fields that give access to the host alone, as in [`Isolation::judge`].
+    #[must_use]
+    pub fn access_errors(&self, pod: &PodFields<'_>) -> Vec<FieldError> {
+        self.errors(pod, None, &[])
+    }
+
+    /// The remedy for a pod without a RuntimeClass that isolates, with the isolating classes of the cluster.
+    #[must_use]
+    pub fn what_to_set(&self) -> String {
+        let isolating: Vec<&str> = self.classes.iter().filter(|c| c.isolated).map(|c| c.name.as_str()).collect();
+        if isolating.is_empty() {
+            "this cluster has no RuntimeClass that isolates (gVisor or Kata): install one and set runtimeClassName to it"
+                .to_owned()
+        } else {
+            format!("set runtimeClassName to one that isolates: {}", isolating.join(", "))
+        }
     }
 
     fn errors(&self, pod: &PodFields<'_>, class: Option<FieldError>, existing: &[Finding<'_>]) -> Vec<FieldError> {

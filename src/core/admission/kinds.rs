@@ -316,25 +316,28 @@ fn dotted(pointer: &str) -> String {
 /// The isolation errors: a marker with an invalid value, and the fields that break the isolation of a workload that must
 /// be isolated. A class that does not exist is not an error, because it may be created later. The pod waits for it.
 fn isolation(state: &ReviewState<'_>, object: &Value) -> Vec<FieldError> {
-    let unclear = MARKER_PLACES.iter().filter(|place| Marker::at(object, place) == Marker::Unclear);
-    let path = |place: &&str| pods::unclear(&dotted(place));
-    let mut errors: Vec<FieldError> = unclear.map(path).collect();
-    if !marker_of_object(object).is_generated_code() && !state.namespace_isolates() {
-        return errors;
-    }
-    for field in ["podTemplate", "template"] {
-        let template = &object["spec"][field];
-        if !template.is_object() {
-            continue;
+    let mut errors = marker_errors(object);
+    if marker_of_object(object).is_generated_code() || state.namespace_isolates() {
+        let isolation = state.context.isolation();
+        for pod in PodFields::of_own(object) {
+            errors.extend(isolation.judge(&pod, ClassRule::IfKnown, &isolation.what_to_set()));
         }
-        let mut pod = PodFields::of_template(template, &format!("spec.{field}"));
-        if let Some(beside) = object.pointer("/spec/runtimeClassName").and_then(Value::as_str).filter(|c| !c.is_empty())
-        {
-            (pod.class, pod.class_path) = (Some(beside), "spec.runtimeClassName".to_owned());
-        }
-        errors.extend(state.context.isolation().judge(&pod, ClassRule::IfKnown, &state.what_to_set()));
     }
     errors
+}
+
+/// The errors of the markers of an object that are neither `true` nor `false`.
+#[must_use]
+pub fn marker_errors(object: &Value) -> Vec<FieldError> {
+    let unclear = MARKER_PLACES.iter().filter(|place| Marker::at(object, place) == Marker::Unclear);
+    unclear.map(|place| pods::unclear(&dotted(place))).collect()
+}
+
+/// The errors for which a review denies an object without a look at the cluster: those of its size and of its parser. The
+/// isolation of its pods is not among them.
+#[must_use]
+pub fn invalid_fields(kind: Kind, object: &Value) -> Vec<FieldError> {
+    budget::too_large_to_admit(object).map_or_else(|| model::shortened(read(kind, object).errors), |error| vec![error])
 }
 
 /// The result of a parser: the errors, or the parts of the model that a review uses.
@@ -369,7 +372,14 @@ fn parse<'a, W: Deserialize<'a>, M>(
     object: &'a Value,
     model: impl FnOnce(&ObjectMeta, &W) -> Result<M, FieldErrors>,
 ) -> Result<M, FieldErrors> {
-    let wire = |e: serde_json::Error| FieldErrors::one("spec", e.to_string());
-    let meta = Option::<ObjectMeta>::deserialize(&object["metadata"]).map_err(wire)?.unwrap_or_default();
-    model(&meta, &W::deserialize(&object["spec"]).map_err(wire)?)
+    let of_meta = |e: serde_json::Error| FieldErrors::one("metadata", e.to_string());
+    let meta = Option::<ObjectMeta>::deserialize(&object["metadata"]).map_err(of_meta)?.unwrap_or_default();
+    let spec = serde_path_to_error::deserialize(&object["spec"]).map_err(|error| {
+        let path = match error.path().to_string().as_str() {
+            "." => "spec".to_owned(),
+            path => format!("spec.{path}"),
+        };
+        FieldErrors::one(path, error.into_inner().to_string())
+    })?;
+    model(&meta, &spec)
 }

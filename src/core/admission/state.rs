@@ -266,14 +266,7 @@ impl<'a> ReviewState<'a> {
 
     /// The remedy for the user, with the isolating classes of the cluster.
     pub(super) fn what_to_set(&self) -> String {
-        let isolating: Vec<&str> =
-            self.context.classes.iter().filter(|c| c.isolated).map(|c| c.name.as_str()).collect();
-        if isolating.is_empty() {
-            "this cluster has no RuntimeClass that isolates (gVisor or Kata): install one and set runtimeClassName to it"
-                .to_owned()
-        } else {
-            format!("set runtimeClassName to one that isolates: {}", isolating.join(", "))
-        }
+        self.context.isolation().what_to_set()
     }
 }
 

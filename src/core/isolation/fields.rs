@@ -46,6 +46,22 @@ impl<'a> PodFields<'a> {
             class_path: at("spec.runtimeClassName"),
         }
     }
+
+    /// The parts of the pod templates of an object of the Sandbox API, in both API shapes. An object without a pod
+    /// template has none.
+    #[must_use]
+    pub fn of_own(object: &'a Value) -> Vec<Self> {
+        let beside = object.pointer("/spec/runtimeClassName").and_then(Value::as_str).filter(|c| !c.is_empty());
+        let templates = ["podTemplate", "template"].into_iter().filter(|field| object["spec"][field].is_object());
+        let pods = templates.map(|field| {
+            let mut pod = Self::of_template(&object["spec"][field], &format!("spec.{field}"));
+            if beside.is_some() {
+                (pod.class, pod.class_path) = (beside, "spec.runtimeClassName".to_owned());
+            }
+            pod
+        });
+        pods.collect()
+    }
 }
 
 /// The lists of containers in a PodSpec.
