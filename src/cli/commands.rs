@@ -1,8 +1,10 @@
 //! The subcommands, one file each with its flags.
 
+pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod crds;
 pub(crate) mod gateway;
+pub(crate) mod isolation;
 pub(crate) mod man;
 pub(crate) mod manifests;
 pub(crate) mod operator;

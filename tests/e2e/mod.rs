@@ -19,6 +19,7 @@ macro_rules! named {
     };
 }
 
+mod audit;
 mod burst;
 mod children;
 mod claim;
@@ -77,6 +78,7 @@ use crate::framework::{self, Test};
 pub(crate) fn tests() -> Vec<Test> {
     let parts = [
         crds::tests(),
+        audit::tests(),
         sandbox::tests(),
         pool::tests(),
         claim::tests(),

@@ -56,8 +56,8 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         managed_fields_at_claim: sandboxes.managed_fields_at_claim,
         label_domains: sandboxes.claim_label_domain,
         annotation_domains: CLAIM_ANNOTATION_DOMAINS.map(str::to_owned).into_iter().chain(annotation_domains).collect(),
-        isolated_handlers: sandboxes.isolated_handler,
-        isolation_allow: sandboxes.isolation_allow.into_iter().collect(),
+        isolated_handlers: sandboxes.isolation.isolated_handler,
+        isolation_allow: sandboxes.isolation.isolation_allow.into_iter().collect(),
         own_namespace: runs_in,
         tcp_wake,
         network: NetworkSettings {

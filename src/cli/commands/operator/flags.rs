@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 use paddock_api::kind::ApiShapes;
-use paddock_core::isolation::HostAccess;
 use paddock_core::settings::ManagedFieldsAtClaim;
 use paddock_kube::listen::ListenAddress;
 
+use crate::commands::isolation::IsolationArgs;
 use crate::commands::process::LogArgs;
 use crate::values::{
     OptionalPorts, parse_bool, parse_cidr, parse_domain, parse_duration, parse_image, parse_managed_fields,
@@ -152,22 +152,8 @@ pub(super) struct SandboxArgs {
     /// network plugin, a service mesh or a cloud's identity service reads.
     #[arg(long, value_name = "DOMAIN", env = "PADDOCK_CLAIM_ANNOTATION_DOMAIN", value_delimiter = ',', value_parser = parse_domain)]
     pub(super) claim_annotation_domain: Vec<String>,
-    /// Handler of RuntimeClasses that keeps pods off the host's kernel. It includes its variants: kata includes
-    /// kata-qemu. The flag may be repeated.
-    #[arg(long, value_name = "HANDLER", env = "PADDOCK_ISOLATED_HANDLER", value_delimiter = ',', default_values = ["runsc", "gvisor", "kata"])]
-    pub(super) isolated_handler: Vec<String>,
-    /// Field whose access to the host is allowed to pods of generated code. The flag may be repeated. Without it, such
-    /// pods must comply with the PodSecurity profile baseline and have no volumeDevices. Values: hostPath, hostNetwork,
-    /// hostPID, hostIPC, hostPort, privileged, capabilities, procMount, sysctls, seccompProfile, appArmorProfile,
-    /// seLinuxOptions, hostProcess, volumeDevices, probeHost.
-    #[arg(
-        long,
-        value_name = "FIELD",
-        env = "PADDOCK_ISOLATION_ALLOW",
-        value_parser = HostAccess::named,
-        value_delimiter = ','
-    )]
-    pub(super) isolation_allow: Vec<HostAccess>,
+    #[command(flatten)]
+    pub(super) isolation: IsolationArgs,
     /// Namespace whose router pods (label app: sandbox-router) the default NetworkPolicy of a template admits. The flag
     /// may be repeated. If absent, the operator's own namespace.
     #[arg(long, value_name = "NAMESPACE", env = "PADDOCK_ROUTER_NAMESPACE", value_delimiter = ',', value_parser = parse_namespace)]
