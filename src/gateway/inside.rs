@@ -47,7 +47,8 @@ async fn unknown() -> Response {
 
 /// The value of the parameter `for`. A Go duration has no character that a query escapes.
 fn time(query: &str) -> Result<Duration, String> {
-    let wrong = || format!("the query {query:?} must be for= and a Go duration above zero, such as for=10m or for=1h30m");
+    let wrong =
+        || format!("the query {query:?} must be for= and a Go duration above zero, such as for=10m or for=1h30m");
     let value = query.strip_prefix("for=").ok_or_else(wrong)?;
     let nanos = parse_go_duration(value).ok().and_then(|nanos| u64::try_from(nanos).ok()).ok_or_else(wrong)?;
     Some(Duration::from_nanos(nanos)).filter(|time| !time.is_zero()).ok_or_else(wrong)

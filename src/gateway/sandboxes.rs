@@ -43,9 +43,9 @@ use crate::refusal::{Reason, Refusal};
 use crate::target::Target;
 
 pub(crate) use self::allotments::Allotment;
-pub(crate) use self::wishes::{NotTaken, Wish};
 pub use self::limits::HoldLimits;
 pub use self::metrics::Metrics;
+pub(crate) use self::wishes::{NotTaken, Wish};
 
 /// The pod and the address that answer for a target now. Connections are reused only for an equal endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -135,8 +135,7 @@ impl Sandboxes {
         let wake = Wake::new(client.clone(), directory.clone(), metrics.clone(), clock.clone());
         let in_use = InUse::new(client.clone(), directory.clone(), metrics.clone(), clock.clone());
         let outages = Outages::default();
-        let wishes =
-            Wishes::new(client.clone(), directory.clone(), outages.clone(), in_use.clone(), clock.clone());
+        let wishes = Wishes::new(client.clone(), directory.clone(), outages.clone(), in_use.clone(), clock.clone());
         let ways = Ways { metrics, directory, dial, holds, absent, wake, outages, clock: clock.clone() };
         Self(Arc::new(Parts { client, config, clock, ways, in_use, wishes }))
     }

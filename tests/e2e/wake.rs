@@ -155,9 +155,8 @@ async fn credential_of_the_gateway_wakes_and_marks_sandboxes_alone() {
     row("wakes what a drain suspended", "drained", wake(json!({})), None);
     row("records activity", "awake", annotated(RECORD, json!("2026-01-01T00:00:00Z")), None);
     let (until, since) = ("policy.paddock.dev/keep-awake-until", "policy.paddock.dev/idle-since");
-    let ahead = |hours| json!((jiff::Timestamp::now() + jiff::SignedDuration::from_hours(hours)).to_string());
-    row("keeps it running as it asked", "awake", annotated(until, ahead(1)), None);
-    row("keeps it running for too long", "awake", annotated(until, ahead(48)), Some("at most 24h"));
+    let in_an_hour = json!((jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).to_string());
+    row("keeps it running as it asked", "awake", annotated(until, in_an_hour), None);
     row("says that it is idle as it asked", "awake", annotated(since, json!("2026-01-01T00:00:00Z")), None);
     row("wakes what a user suspended", "user", wake(json!({})), Some(resumes));
     row("wakes an expired Sandbox", "expired", wake(json!({})), Some(resumes));

@@ -28,12 +28,8 @@ const METRICS_PORT: i32 = 9090;
 const MODE_FIELDS: [&str; 2] = ["operatingMode", "replicas"];
 /// The annotations that the gateway may change. It may only remove the second one. It writes the last two for a sandbox that
 /// asks for it.
-const ANNOTATIONS: [&str; 4] = [
-    annotation::LAST_ACTIVITY,
-    annotation::SUSPENDED_BY,
-    annotation::KEEP_AWAKE_UNTIL,
-    annotation::IDLE_SINCE,
-];
+const ANNOTATIONS: [&str; 4] =
+    [annotation::LAST_ACTIVITY, annotation::SUSPENDED_BY, annotation::KEEP_AWAKE_UNTIL, annotation::IDLE_SINCE];
 
 /// The rights on the objects that it serves: it watches Sandboxes and their pods, and wakes and marks Sandboxes.
 fn served_rules() -> Vec<PolicyRule> {

@@ -25,7 +25,8 @@ async fn send(world: &World, from: &str, path: &str) -> (StatusCode, Value) {
 /// The annotations of the writes of wishes, by Sandbox.
 fn written(world: &World) -> Vec<(String, Value)> {
     let annotations = |(name, patch): (String, Value)| (name, patch["metadata"]["annotations"].clone());
-    let wish = |(_, annotations): &(String, Value)| annotations.get(UNTIL).is_some() && annotations.get(SINCE).is_some();
+    let wish =
+        |(_, annotations): &(String, Value)| annotations.get(UNTIL).is_some() && annotations.get(SINCE).is_some();
     world.server.patches().into_iter().map(annotations).filter(wish).collect()
 }
 
