@@ -2,7 +2,8 @@
 //!
 //! `directory` has what the watches show: `observed` reads the objects, and `feed` runs the watches. `attempt` is one
 //! request on its way: it is counted by `hold`, waits for `wake` if its Sandbox is suspended, and then for `dial`, which
-//! asks the port itself. `activity` records that the Sandbox is in use.
+//! asks the port itself. `activity` records that the Sandbox is in use, and `wishes` what the code in it wishes. `patch`
+//! makes the writes of all three.
 
 mod activity;
 mod allotments;
@@ -14,6 +15,7 @@ mod hold;
 pub(crate) mod limits;
 mod metrics;
 mod observed;
+mod patch;
 mod wake;
 mod wishes;
 

@@ -7,25 +7,21 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
+use kube::Client;
 use paddock_api::activity::{self, FIELD_MANAGER};
-use paddock_api::document::Document;
-use paddock_api::kind::Kind;
 use paddock_api::names::annotation;
 use paddock_kube::clock::Clock;
 use paddock_kube::fair_queue::{FairQueue, Queued};
-use paddock_kube::watch::resource;
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
 use super::directory::{Directory, Version};
-use super::feed::read_sandbox;
 use super::limits;
 use super::metrics::{Metrics, RecordResult};
 use super::observed::Name;
+use super::patch::{NotPatched, patch_sandbox};
 
 /// The Sandboxes in use. Clones are handles on the same Sandboxes.
 #[derive(Clone)]
@@ -144,24 +140,14 @@ impl InUse {
     }
 
     async fn record(&self, name: &Name, version: &Version, at: Timestamp) -> RecordResult {
-        let sandboxes: Api<Document> =
-            Api::namespaced_with(self.client.clone(), &name.namespace, &resource(Kind::Sandbox));
         // The UID is a precondition, because another Sandbox with this name was not used.
         let patch = json!({
             "metadata": { "uid": version.uid, "annotations": { annotation::LAST_ACTIVITY: activity::text(at) } },
         });
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        match timeout(limits::WRITE_TIMEOUT, sandboxes.patch(&name.name, &params, &Patch::Merge(&patch))).await {
-            Ok(Ok(document)) => {
-                if let Some((name, sandbox)) = read_sandbox(&document) {
-                    self.directory.replied(name, sandbox);
-                }
-                RecordResult::Written
-            }
-            // The Sandbox was deleted, or another one has its name.
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => RecordResult::NotNeeded,
-            failed => {
-                let error = failed.err().map_or("the API server did not answer".to_owned(), |e| e.to_string());
+        match patch_sandbox((&self.client, &self.directory), name, FIELD_MANAGER, &patch).await {
+            Ok(()) => RecordResult::Written,
+            Err(NotPatched::Changed) => RecordResult::NotNeeded,
+            Err(NotPatched::Refused(error) | NotPatched::Failed(error)) => {
                 let (sandbox, namespace) = (&*name.name, &*name.namespace);
                 warn!(sandbox, namespace, error, "a record of activity was not written, and is tried again");
                 RecordResult::Failed

@@ -6,26 +6,22 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
+use kube::Client;
 use paddock_api::activity;
-use paddock_api::document::Document;
-use paddock_api::kind::Kind;
 use paddock_api::names::annotation;
 use paddock_kube::clock::Clock;
 use paddock_kube::fair_queue::FairQueue;
-use paddock_kube::watch::resource;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::directory::{Directory, Version};
-use super::feed::read_sandbox;
 use super::limits;
 use super::metrics::{Metrics, WakeResult};
 use super::observed::Name;
+use super::patch::{NotPatched, patch_sandbox};
 
 /// The field manager of the writes that wake Sandboxes.
 const FIELD_MANAGER: &str = "paddock-gateway";
@@ -150,24 +146,17 @@ impl Wake {
             let Some(version) = self.directory.wakeable(name).filter(|version| version.uid == *uid) else {
                 return Woken::NotNeeded;
             };
-            match timeout(limits::WRITE_TIMEOUT, self.patch(name, &version)).await {
-                Ok(Ok(document)) => {
+            match self.patch(name, &version).await {
+                Ok(()) => {
                     info!(sandbox = &*name.name, namespace = &*name.namespace, "woken by a request");
-                    if let Some((name, sandbox)) = read_sandbox(&document) {
-                        self.directory.replied(name, sandbox);
-                    }
                     return Woken::Written;
                 }
-                // Somebody changed or deleted the Sandbox, and the watch will show it.
-                Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
-                    self.directory.newer(name, version.number).await;
+                Err(NotPatched::Changed) => self.directory.newer(name, version.number).await,
+                Err(NotPatched::Refused(error)) => {
+                    warn!(sandbox = &*name.name, namespace = &*name.namespace, error, "a wake was refused");
+                    return Woken::Refused(error.into());
                 }
-                Ok(Err(kube::Error::Api(status))) if matches!(status.code, 400..=428) => {
-                    warn!(sandbox = &*name.name, namespace = &*name.namespace, error = %status.message, "a wake was refused");
-                    return Woken::Refused(status.message.as_str().into());
-                }
-                failed => {
-                    let error = failed.err().map_or("the API server did not answer".to_owned(), |e| e.to_string());
+                Err(NotPatched::Failed(error)) => {
                     warn!(sandbox = &*name.name, namespace = &*name.namespace, error, "a wake failed and is repeated");
                     sleep(pauses.next().unwrap_or_default()).await;
                 }
@@ -178,9 +167,7 @@ impl Wake {
 
     /// Sets both mode fields, and removes the record of who suspended the Sandbox. The wake is a sign of activity, which
     /// needs no write of its own.
-    async fn patch(&self, name: &Name, version: &Version) -> kube::Result<Document> {
-        let sandboxes: Api<Document> =
-            Api::namespaced_with(self.client.clone(), &name.namespace, &resource(Kind::Sandbox));
+    async fn patch(&self, name: &Name, version: &Version) -> Result<(), NotPatched> {
         let patch = json!({
             "metadata": {
                 "uid": version.uid,
@@ -192,7 +179,6 @@ impl Wake {
             },
             "spec": { "operatingMode": "Running", "replicas": 1 },
         });
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        sandboxes.patch(&name.name, &params, &Patch::Merge(&patch)).await
+        patch_sandbox((&self.client, &self.directory), name, FIELD_MANAGER, &patch).await
     }
 }

@@ -8,16 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
+use kube::Client;
 use lru::LruCache;
 use paddock_api::activity;
-use paddock_api::document::Document;
-use paddock_api::kind::Kind;
 use paddock_api::names::annotation;
 use paddock_kube::clock::Clock;
 use paddock_kube::fair_queue::FairQueue;
-use paddock_kube::watch::resource;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -26,8 +22,9 @@ use tracing::{info, warn};
 
 use super::activity::{InUse, Used};
 use super::directory::{Caller, Directory};
-use super::feed::{Outages, read_sandbox};
+use super::feed::Outages;
 use super::limits;
+use super::patch::{NotPatched, patch_sandbox};
 
 /// The field manager of these writes.
 const FIELD_MANAGER: &str = "paddock-sandbox";
@@ -175,24 +172,17 @@ impl Wishes {
             self.check(&caller, wish)?;
             let (at, annotations) = wish.annotations(self.clock.now());
             let (sandbox, namespace) = (&*caller.name.name, &*caller.name.namespace);
-            match timeout(limits::WRITE_TIMEOUT, self.patch(&caller, &annotations)).await {
-                Ok(Ok(document)) => {
+            match self.patch(&caller, &annotations).await {
+                Ok(()) => {
                     info!(sandbox, namespace, ?wish, "a sandbox sent a wish");
-                    if let Some((name, sandbox)) = read_sandbox(&document) {
-                        self.directory.replied(name, sandbox);
-                    }
                     return Ok(at);
                 }
-                // The Sandbox has changed, and the watch will show how.
-                Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
-                    self.directory.newer(&caller.name, caller.version.number).await;
+                Err(NotPatched::Changed) => self.directory.newer(&caller.name, caller.version.number).await,
+                Err(NotPatched::Refused(error)) => {
+                    warn!(sandbox, namespace, error, "the wish of a sandbox was refused");
+                    return Err(NotTaken::Refused(error));
                 }
-                Ok(Err(kube::Error::Api(status))) if matches!(status.code, 400..=428) => {
-                    warn!(sandbox, namespace, error = %status.message, "the wish of a sandbox was refused");
-                    return Err(NotTaken::Refused(status.message.clone()));
-                }
-                failed => {
-                    let error = failed.err().map_or("the API server did not answer".to_owned(), |e| e.to_string());
+                Err(NotPatched::Failed(error)) => {
                     warn!(sandbox, namespace, error, "the wish of a sandbox was not written");
                     return Err(NotTaken::Failed);
                 }
@@ -201,14 +191,11 @@ impl Wishes {
         Err(NotTaken::Failed)
     }
 
-    async fn patch(&self, caller: &Caller, annotations: &Value) -> kube::Result<Document> {
-        let sandboxes: Api<Document> =
-            Api::namespaced_with(self.client.clone(), &caller.name.namespace, &resource(Kind::Sandbox));
+    async fn patch(&self, caller: &Caller, annotations: &Value) -> Result<(), NotPatched> {
         let version = &caller.version;
         let patch = json!({ "metadata": {
             "uid": version.uid, "resourceVersion": version.resource_version, "annotations": annotations,
         } });
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        sandboxes.patch(&caller.name.name, &params, &Patch::Merge(&patch)).await
+        patch_sandbox((&self.client, &self.directory), &caller.name, FIELD_MANAGER, &patch).await
     }
 }
