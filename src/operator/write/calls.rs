@@ -9,6 +9,7 @@ use kube::core::{Request, Status};
 use paddock_api::kind::Key;
 use paddock_core::plan::Outcome;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::reply::Reply;
 use super::request::collection;
@@ -52,22 +53,30 @@ impl Calls {
         Ok(Answer { code: parts.status, headers: parts.headers, body: body.to_vec() })
     }
 
-    /// Checks that an object with this UID exists and is not terminating.
+    /// Reads parts of an object that existed when the operation was planned.
     ///
     /// # Errors
-    /// The reply with which the whole operation ends. It is a conflict if the object is another one or terminating: the
-    /// watch will show that.
-    pub(super) async fn check_is_live(&self, key: &Key, uid: &str) -> Result<(), Reply> {
-        let answer = self.get(&collection(key), &key.name).await?;
+    /// The reply with which the whole operation ends. It is a conflict if the object does not exist any more: the watch
+    /// will show that.
+    pub(super) async fn read<T: DeserializeOwned>(&self, key: &Key) -> Result<T, Reply> {
+        let (kind, name) = (key.kind.name(), &key.name);
+        let answer = self.get(&collection(key), name).await?;
         if answer.code == StatusCode::NOT_FOUND {
             return Err(conflict());
         }
         if !answer.code.is_success() {
-            return Err(answer.refused(&format!("reading {key}")));
+            return Err(answer.refused(&format!("reading {kind} {name}")));
         }
-        let Ok(Live { metadata }) = serde_json::from_slice(&answer.body) else {
-            return Err(rejected(422, format!("{key} cannot be read")));
-        };
+        // The error could quote the content.
+        serde_json::from_slice(&answer.body).map_err(|_| rejected(422, format!("{kind} {name} cannot be read")))
+    }
+
+    /// Checks that an object with this UID exists and is not terminating.
+    ///
+    /// # Errors
+    /// The reply with which the whole operation ends. It is a conflict if the object is another one or terminating.
+    pub(super) async fn check_is_live(&self, key: &Key, uid: &str) -> Result<(), Reply> {
+        let Live { metadata } = self.read(key).await?;
         if metadata.uid == uid && metadata.deletion_timestamp.is_none() { Ok(()) } else { Err(conflict()) }
     }
 }

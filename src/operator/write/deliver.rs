@@ -20,7 +20,6 @@ use serde::Deserialize;
 
 use super::calls::{Calls, conflict, rejected};
 use super::reply::Reply;
-use super::request::collection;
 
 /// The parts of a claim that a delivery reads.
 #[derive(Deserialize)]
@@ -95,17 +94,7 @@ impl Deliverer {
 
     /// Reads the claim, because the World does not keep its content.
     async fn read_claim(&self, data: &ClaimDelivery) -> Result<SandboxClaimSpec, Reply> {
-        let answer = self.calls.get(&collection(&data.claim), &data.claim.name).await?;
-        if answer.code == StatusCode::NOT_FOUND {
-            return Err(conflict());
-        }
-        if !answer.code.is_success() {
-            return Err(answer.refused(&format!("reading SandboxClaim {}", data.claim.name)));
-        }
-        // The error could quote the content.
-        let Ok(claim) = serde_json::from_slice::<Claim>(&answer.body) else {
-            return Err(rejected(422, format!("SandboxClaim {} cannot be read", data.claim.name)));
-        };
+        let claim: Claim = self.calls.read(&data.claim).await?;
         // If the claim is another one by now, the watch will show it.
         let same = claim.metadata.uid == data.claim_uid && model::digest(&claim.spec) == data.digest;
         if same { Ok(claim.spec) } else { Err(conflict()) }
