@@ -63,8 +63,7 @@ fn until(value: &str, at_most: Duration, now: Timestamp) -> Result<Timestamp, St
     if at_most.is_zero() {
         return Err("has no effect, because the operator runs with --keep-awake-at-most=0; remove it".to_owned());
     }
-    let latest = saturating_add(saturating_add(now, at_most), CLOCK_AHEAD.unsigned_abs());
-    value.parse().ok().filter(|at| *at <= latest).ok_or_else(|| {
+    not_after(value, saturating_add(now, at_most)).ok_or_else(|| {
         format!(
             "must be a time in RFC 3339 format, at most {} after the present time, such as {EXAMPLE}; renew it to keep \
              the Sandbox running for longer",
@@ -74,10 +73,15 @@ fn until(value: &str, at_most: Duration, now: Timestamp) -> Result<Timestamp, St
 }
 
 fn since(value: &str, now: Timestamp) -> Result<Timestamp, String> {
-    let latest = saturating_add(now, CLOCK_AHEAD.unsigned_abs());
-    value.parse().ok().filter(|at| *at <= latest).ok_or_else(|| {
+    not_after(value, now).ok_or_else(|| {
         format!("must be a time in RFC 3339 format, and not later than the present time, such as {EXAMPLE}")
     })
+}
+
+/// The time, if it is not after `latest` by the clock of a client.
+fn not_after(value: &str, latest: Timestamp) -> Option<Timestamp> {
+    let latest = saturating_add(latest, CLOCK_AHEAD.unsigned_abs());
+    value.parse().ok().filter(|at| *at <= latest)
 }
 
 /// A time of the right form, for messages.

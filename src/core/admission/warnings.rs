@@ -127,11 +127,11 @@ fn heartbeat(state: &mut ReviewState<'_>) {
 
 /// Warns about a wish to be kept running or to be suspended that has no effect, because the Sandbox is never idle.
 fn wish_without_policy(state: &mut ReviewState<'_>) {
-    let at = "/metadata/annotations";
-    let (new, old) = (string_map(&state.object, at), string_map(&state.review.old_object, at));
     if !state.object["spec"]["idleTimeout"].is_null() {
         return;
     }
+    let at = "/metadata/annotations";
+    let (new, old) = (string_map(&state.object, at), string_map(&state.review.old_object, at));
     for name in [annotation::KEEP_AWAKE_UNTIL, annotation::IDLE_SINCE] {
         if new.contains_key(name) && new.get(name) != old.get(name) {
             state.warn(&format!(
