@@ -42,8 +42,14 @@ pub(super) enum Rule {
     InvalidObject,
 }
 
-/// The identifier, the level, a short text and a remedy.
-type Facts = (&'static str, Level, &'static str, &'static str);
+/// What the reports say about a rule.
+struct Description {
+    id: &'static str,
+    level: Level,
+    /// What must be true.
+    summary: &'static str,
+    remedy: &'static str,
+}
 
 impl Rule {
     pub(super) const ALL: [Rule; 7] = [
@@ -57,68 +63,68 @@ impl Rule {
     ];
 
     /// The table of the rules. `docs/audit.md` has the same one.
-    const fn facts(self) -> Facts {
+    const fn description(self) -> Description {
         match self {
-            Rule::RuntimeClass => (
-                "runtime-class",
-                Level::Error,
-                "Generated code must run with a RuntimeClass that isolates.",
-                "Set runtimeClassName to a RuntimeClass with an isolating handler, such as runsc or kata.",
-            ),
-            Rule::HostAccess => (
-                "host-access",
-                Level::Error,
-                "Generated code must have no access to its host.",
-                "Remove the field. Pods of generated code must comply with the PodSecurity profile baseline.",
-            ),
-            Rule::UnknownRuntimeClass => (
-                "unknown-runtime-class",
-                Level::Warning,
-                "The RuntimeClass of generated code must be known.",
-                "Add the manifest of the RuntimeClass to the audit, or create the RuntimeClass in the cluster.",
-            ),
-            Rule::InvalidMarker => (
-                "invalid-marker",
-                Level::Warning,
-                "The marker of generated code must be \"true\" or \"false\".",
-                "Correct the label. Until then, the object counts as generated code.",
-            ),
-            Rule::SharedVolume => (
-                "shared-volume",
-                Level::Warning,
-                "Sandboxes must not share a file system.",
-                "Give each sandbox its own volume claim with volumeClaimTemplates, or mount the shared one read-only.",
-            ),
-            Rule::ServiceAccountToken => (
-                "service-account-token",
-                Level::Warning,
-                "Sandboxes and generated code must have no token of a ServiceAccount.",
-                "Set automountServiceAccountToken to false.",
-            ),
-            Rule::InvalidObject => (
-                "invalid-object",
-                Level::Warning,
-                "An object of the Sandbox API must be valid.",
-                "Correct the field. The webhook denies the object.",
-            ),
+            Rule::RuntimeClass => Description {
+                id: "runtime-class",
+                level: Level::Error,
+                summary: "Generated code must run with a RuntimeClass that isolates.",
+                remedy: "Set runtimeClassName to a RuntimeClass with an isolating handler, such as runsc or kata.",
+            },
+            Rule::HostAccess => Description {
+                id: "host-access",
+                level: Level::Error,
+                summary: "Generated code must have no access to its host.",
+                remedy: "Remove the field. Pods of generated code must comply with the PodSecurity profile baseline.",
+            },
+            Rule::UnknownRuntimeClass => Description {
+                id: "unknown-runtime-class",
+                level: Level::Warning,
+                summary: "The RuntimeClass of generated code must be known.",
+                remedy: "Add the manifest of the RuntimeClass to the audit, or create the RuntimeClass in the cluster.",
+            },
+            Rule::InvalidMarker => Description {
+                id: "invalid-marker",
+                level: Level::Warning,
+                summary: "The marker of generated code must be \"true\" or \"false\".",
+                remedy: "Correct the label. Until then, the object counts as generated code.",
+            },
+            Rule::SharedVolume => Description {
+                id: "shared-volume",
+                level: Level::Warning,
+                summary: "Sandboxes must not share a file system.",
+                remedy: "Give each sandbox its own volume claim with volumeClaimTemplates, or mount the shared one read-only.",
+            },
+            Rule::ServiceAccountToken => Description {
+                id: "service-account-token",
+                level: Level::Warning,
+                summary: "Sandboxes and generated code must have no token of a ServiceAccount.",
+                remedy: "Set automountServiceAccountToken to false.",
+            },
+            Rule::InvalidObject => Description {
+                id: "invalid-object",
+                level: Level::Warning,
+                summary: "An object of the Sandbox API must be valid.",
+                remedy: "Correct the field. The webhook denies the object.",
+            },
         }
     }
 
     pub(super) fn id(self) -> &'static str {
-        self.facts().0
+        self.description().id
     }
 
     pub(super) fn level(self) -> Level {
-        self.facts().1
+        self.description().level
     }
 
     /// What must be true.
     pub(super) fn summary(self) -> &'static str {
-        self.facts().2
+        self.description().summary
     }
 
     pub(super) fn remedy(self) -> &'static str {
-        self.facts().3
+        self.description().remedy
     }
 }
 
