@@ -105,6 +105,7 @@ async fn until_throttled(ns: &TestNamespace) -> Value {
 }
 
 async fn until_restored(ns: &TestNamespace) {
+    ns.until(SANDBOX, "s", "not throttled", |s| !text(s, "/status/throttle/state").starts_with("Thrott")).await;
     ns.until(POD, "s", "restored", |pod| applied_limit(pod) == "1").await;
 }
 
