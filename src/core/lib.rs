@@ -32,10 +32,12 @@ pub mod network_policy;
 pub mod object;
 pub mod plan;
 pub mod question;
+pub mod record;
 pub mod settings;
 pub mod snapshot;
 #[cfg(test)]
 mod stopwatch;
+pub mod story;
 pub mod tcp_wake;
 pub mod text;
 pub mod time;
