@@ -7,6 +7,7 @@ use paddock_api::names::object::UPSTREAM_LEASE;
 use paddock_core::settings::Settings;
 
 use crate::queue::Workers;
+use crate::record::RecordConfig;
 use crate::webhook::{Certificate, ClientConfig, Deployed, WebhookConfig};
 use crate::write::DisabledEvents;
 use paddock_kube::leader::Timing;
@@ -118,6 +119,8 @@ pub struct Config {
     pub plugin_cache_dir: Option<PathBuf>,
     /// The memory that all calls of plugins together may use, in bytes. If absent, a part of the process's limit.
     pub plugin_memory: Option<usize>,
+    /// The recording of the decisions of plugins.
+    pub record: RecordConfig,
     /// The seed of the random jitter, so that a test can repeat a run.
     pub seed: u64,
 }
@@ -145,6 +148,7 @@ impl Config {
             plugin_dir: None,
             plugin_cache_dir: None,
             plugin_memory: None,
+            record: RecordConfig::default(),
             seed: 0,
         }
     }

@@ -2,6 +2,8 @@
 
 mod access;
 mod debug;
+mod explain;
+mod find;
 mod probes;
 
 pub use self::access::{AccessError, protect};

@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod plugins;
 pub mod queue;
 pub mod reconcile;
+pub mod record;
 mod run;
 pub mod sync;
 pub mod watch;
@@ -27,4 +28,5 @@ pub mod write;
 
 pub use config::{Config, Leadership, MetricsAccess, WebhookSetup};
 pub use plugins::{PluginClient, Policies};
+pub use record::RecordConfig;
 pub use run::{Addresses, Error, Running, run, start};

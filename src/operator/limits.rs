@@ -156,6 +156,29 @@ pub const PLUGIN_READINESS_WAIT: Duration = Duration::from_secs(60);
 /// The number of reconciles that `/debug/seen` keeps.
 pub const TRACE_CAPACITY: NonZeroUsize = nonzero(512);
 
+/// The number of decisions that `/debug/decisions` keeps, unless `--recent-decisions` says otherwise. Some hundred reviews
+/// and reconciles back, an incident of a moment ago is still there.
+pub const RECENT_DECISIONS: usize = 256;
+
+/// The bytes of these decisions together. A question about a usual Sandbox has five kilobytes.
+pub const RECENT_DECISIONS_BYTES: usize = 4 * 1024 * 1024;
+
+/// The size of the file of `--record-decisions` at which the next one begins, unless `--record-decisions-max-size` says
+/// otherwise. It holds some ten thousand decisions.
+pub const RECORDING_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The decisions that wait to be recorded: those of some seconds on a busy operator.
+pub const RECORD_QUEUE: usize = 1024;
+
+/// The bytes of these decisions together. The largest question has two objects of 1.5 MiB each.
+pub const RECORD_QUEUE_BYTES: usize = 16 * 1024 * 1024;
+
+/// The time for which a shutdown waits until the decisions are recorded. A whole queue is written in less than a second.
+pub const RECORD_END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The time between two log lines about decisions that cannot be recorded.
+pub const RECORD_FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
 /// The number of our writes whose watch event is awaited in order to measure the lag of the watches.
 pub const WATCH_LAG_CAPACITY: NonZeroUsize = nonzero(1024);
 

@@ -189,6 +189,11 @@ impl Metrics {
         self.inner.families.events.with_label_values(&[result]).inc();
     }
 
+    /// Records what became of a decision that was to be written.
+    pub(crate) fn recorded(&self, result: &'static str) {
+        self.inner.families.decisions_recorded.with_label_values(&[result]).inc();
+    }
+
     /// Records the interruption of a watch.
     pub fn watch_error(&self, kind: Kind, cause: &'static str) {
         self.inner.families.watch_errors.with_label_values(&[kind.name(), cause]).inc();

@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use blocking::blocking;
 pub use cache::PluginCache;
-pub use client::{PluginClient, Policies};
+pub use client::{MeasuredClient, PluginClient, Policies};
 pub(crate) use client::{ask_all, metered};
 use failures::Failures;
 use loader::Loader;
@@ -118,10 +118,10 @@ async fn apply(mut loader: Loader, content: Result<SourceContent, SourceError>) 
 }
 
 /// The client that reconciles and reviews use to ask plugins. It logs the failures of all plugins.
-fn plugin_client(host: Arc<Host>) -> PluginClient {
+fn plugin_client(host: Arc<Host>) -> MeasuredClient {
     let failures: Mutex<Failures> = Mutex::default();
     Arc::new(move |ask, now| {
-        let result = host.ask(ask, now);
+        let (result, usage) = host.ask_measured(ask, now);
         if let Err(failure) = &result {
             let hook = ask.question.hook();
             let due = failures.lock().due(&ask.plugin.name, hook, failure.kind, now);
@@ -129,7 +129,7 @@ fn plugin_client(host: Arc<Host>) -> PluginClient {
                 failures::report(ask, failure, suppressed);
             }
         }
-        result
+        (result, usage)
     })
 }
 

@@ -27,6 +27,7 @@ use crate::plugins::directory::DirectorySource;
 use crate::plugins::{Plugins, metered};
 use crate::queue::{Queue, Trigger};
 use crate::reconcile::{Reconciler, Traces};
+use crate::record::Recorder;
 use crate::sync::{UnknownKinds, UnsyncedKinds};
 use crate::watch::{Watch, resync};
 use crate::webhook::{ClientConfig, Environment, Reviews, WebhookConfig};
@@ -81,6 +82,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     let queue = Queue::new(config.workers, config.seed);
     let limiter = WriteLimiter::new(config.kube_api_qps, config.kube_api_burst);
     let traces = Traces::default();
+    let recorder = Recorder::start(&config.record, config.seed, &metrics).map_err(Error::Record)?;
     let kinds = config.kinds();
     let unsynced = watch::Sender::new(kinds.iter().copied().collect::<UnsyncedKinds>());
     let unknown = watch::Sender::new(UnknownKinds::new());
@@ -119,7 +121,8 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     let scrape =
         Scrape { metrics: metrics.clone(), queue: queue.clone(), limiter: limiter.clone(), clock: clock.clone() };
     let (plugin_status, reports) = (plugins.status, plugins.reports);
-    let shown = Debug { world: world.clone(), traces: traces.clone(), plugins: plugin_status, reports };
+    let decisions = recorder.clone();
+    let shown = Debug { world: world.clone(), traces: traces.clone(), decisions, plugins: plugin_status, reports };
     let scraped = protect(&config.metrics_access, endpoints::metrics(scrape), &side, &mut tasks)?;
     let probes = (Protocol::Plain, endpoints::probes(readiness.clone()));
     let shown = (Protocol::Plain, debug(shown));
@@ -143,7 +146,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
         (Leadership::Alone, Some(_)) => Fence::open(),
         (Leadership::Alone, None) | (Leadership::Elected { .. }, _) => Fence::closed(),
     };
-    let plugin_client = metered(plugins.policies.plugin_client, metrics.clone());
+    let plugin_client = metered(plugins.policies.plugin_client, metrics.clone(), recorder.clone());
     let stop_webhook = CancellationToken::new();
     let webhook = match &config.webhook {
         None => None,
@@ -208,7 +211,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
 
     let stop = CancellationToken::new();
     let webhook = webhook.map(|webhook| (stop_webhook, webhook));
-    let parts = Parts { tasks, work, election, webhook, world, queue, _plugins: guard };
+    let parts = Parts { tasks, work, election, webhook, world, queue, recorder, _plugins: guard };
     let ended = tokio::spawn(supervise(parts, stop.clone()));
     info!(identity = config.identity, surface = config.shapes.as_str(), ?addresses, "started");
     Ok(Running { addresses, readiness, leading, stop, ended })

@@ -1,6 +1,7 @@
 //! `paddock operator`: from flags to a running operator, until SIGTERM or SIGINT.
 
 mod flags;
+mod record;
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -34,7 +35,8 @@ async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
 }
 
 fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
-    let OperatorArgs { cluster, api, leadership, sandboxes, tcp_wake, work, listen, webhook, reports, log: _ } = args;
+    let OperatorArgs { cluster, api, leadership, sandboxes, tcp_wake, work, listen, webhook, record, reports, log: _ } =
+        args;
     let in_cluster = cluster.kubeconfig.is_none();
     let pod = in_cluster.then(|| Pod { namespace: own_namespace.to_owned(), name: pod_name().unwrap_or_default() });
     let seed = seed();
@@ -108,6 +110,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         plugin_dir: sandboxes.plugin_dir,
         plugin_cache_dir: sandboxes.plugin_cache_dir,
         plugin_memory: sandboxes.plugin_memory_budget,
+        record: record.config(),
         seed,
     })
 }

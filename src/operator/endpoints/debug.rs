@@ -1,5 +1,5 @@
-//! The debug pages under `/debug/`: the snapshot and the last decision of an object, the bindings, and the state of
-//! each plugin.
+//! The debug pages under `/debug/`: the snapshot, the last decision and the story of an object, the last decisions of
+//! plugins, the bindings, and the state of each plugin.
 //!
 //! The pages show objects with all their content. They therefore have their own listener, which is on loopback by
 //! default. `kubectl port-forward` reaches it, and the pod network does not.
@@ -7,18 +7,22 @@
 use std::collections::BTreeMap;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use paddock_api::kind::{Key, Kind};
+use paddock_api::Hook;
 use paddock_core::binding::{Binding, Bindings};
 use paddock_plugin_host::PluginReport;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::explain::story;
+use super::find::find;
 use crate::plugins::{PluginStatus, Reports};
 use crate::reconcile::Traces;
+use crate::record::Recorder;
 use crate::world::SharedWorld;
 
 /// The sources of the debug pages.
@@ -28,6 +32,8 @@ pub struct Debug {
     pub world: SharedWorld,
     /// The source of the last decisions.
     pub traces: Traces,
+    /// The source of the last decisions of plugins.
+    pub decisions: Recorder,
     /// The source of the state of each plugin.
     pub plugins: watch::Receiver<Vec<PluginStatus>>,
     /// The source of the quarantines.
@@ -36,14 +42,15 @@ pub struct Debug {
 
 /// The text of the page `/debug/`.
 const INDEX: &str = "\
-/debug/seen/KIND/NAMESPACE/NAME  the snapshot and the last reconcile of an object, such as /debug/seen/sandboxes/default/NAME
-/debug/seen/KIND/NAME            the same for an object without a namespace, such as /debug/seen/nodes/NAME
-/debug/bindings                  the bindings of plugins, in the order in which they are asked
-/debug/plugins                   the state of each plugin
+/debug/seen/KIND/NAMESPACE/NAME     the snapshot and the last reconcile of an object, such as /debug/seen/sandboxes/default/NAME
+/debug/seen/KIND/NAME               the same for an object without a namespace, such as /debug/seen/nodes/NAME
+/debug/explain/KIND/NAMESPACE/NAME  the same as a person would tell it, for `paddock explain`
+/debug/decisions                    the last decisions of plugins; ?hook=, plugin=, kind=, namespace= and name= choose some
+/debug/bindings                     the bindings of plugins, in the order in which they are asked
+/debug/plugins                      the state of each plugin
 ";
 
-/// The routes `/debug/seen/KIND/NAMESPACE/NAME`, `/debug/seen/KIND/NAME`, `/debug/plugins` and `/debug/bindings`, and
-/// the list of them at `/debug/`.
+/// The routes of all debug pages, and the list of them at `/debug/`.
 pub fn debug(debug: Debug) -> Router {
     Router::new()
         .route("/debug", get(async || INDEX))
@@ -55,6 +62,8 @@ pub fn debug(debug: Debug) -> Router {
                 snapshot(state, Path((kind, String::new(), name)))
             }),
         )
+        .route("/debug/explain/{kind}/{namespace}/{name}", get(explain))
+        .route("/debug/decisions", get(decisions))
         .route(
             "/debug/plugins",
             get(|State(debug): State<Debug>| async move { pretty(&json!(*debug.plugins.borrow())) }),
@@ -77,27 +86,64 @@ async fn snapshot(
     State(debug): State<Debug>,
     Path((word, namespace, name)): Path<(String, String, String)>,
 ) -> Response {
-    let key = |kind: Kind| Key::new(kind, if kind.namespaced() { namespace.as_str() } else { "" }, name.as_str());
-    let keys: Vec<Key> = expected_kinds(&word).into_iter().map(key).collect();
-    let there = |key: &&Key| debug.world.read(|world| world.get(key).is_some());
-    let Some(key) = keys.iter().find(there).or(keys.first()) else {
-        let kinds: Vec<String> = Kind::ALL.into_iter().map(Kind::resource).collect();
-        let text = format!("{word:?} is not a kind; the kind must be one of {}\n", kinds.join(", "));
-        return (StatusCode::NOT_FOUND, text).into_response();
+    let key = match find(&debug.world, &word, &namespace, &name) {
+        Ok(key) => key,
+        Err(message) => return (StatusCode::NOT_FOUND, message).into_response(),
     };
-    if key.kind.namespaced() && namespace.is_empty() {
-        let text = format!("{word} are in namespaces: the path is /debug/seen/{word}/NAMESPACE/{name}\n");
-        return (StatusCode::NOT_FOUND, text).into_response();
-    }
-    let snapshot = debug.world.snapshot(key, debug.world.now());
-    let pending = debug.world.read(|world| world.pending(key));
+    let snapshot = debug.world.snapshot(&key, debug.world.now());
+    let pending = debug.world.read(|world| world.pending(&key));
     let document = json!({
         "key": key.to_string(),
         "seen": snapshot,
         "pending": pending,
-        "last": debug.traces.last(key).map(|trace| trace.json()),
+        "last": debug.traces.last(&key).map(|trace| trace.json()),
     });
     pretty(&document)
+}
+
+async fn explain(
+    State(debug): State<Debug>,
+    Path((word, namespace, name)): Path<(String, String, String)>,
+) -> Response {
+    match find(&debug.world, &word, &namespace, &name) {
+        Ok(key) => blocking(move || json!(story(&debug.world, &debug.traces, &debug.decisions, &key))).await,
+        Err(message) => (StatusCode::NOT_FOUND, message).into_response(),
+    }
+}
+
+/// The decisions that a request asks for. Each field that is given must be equal.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    hook: Option<Hook>,
+    plugin: Option<String>,
+    kind: Option<String>,
+    namespace: Option<String>,
+    name: Option<String>,
+}
+
+async fn decisions(State(debug): State<Debug>, Query(wanted): Query<Wanted>) -> Response {
+    let is = |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
+    blocking(move || {
+        let records = debug.decisions.recent(|decision| {
+            let object = &decision.subject.object;
+            wanted.hook.is_none_or(|hook| hook == decision.request.question.hook())
+                && is(&wanted.plugin, &decision.request.plugin.name)
+                && is(&wanted.kind, &object.kind)
+                && is(&wanted.namespace, &object.namespace)
+                && is(&wanted.name, &object.name)
+        });
+        json!(records)
+    })
+    .await
+}
+
+/// The removal of secrets parses objects, so it does not run on a thread that serves connections.
+async fn blocking(page: impl FnOnce() -> Value + Send + 'static) -> Response {
+    match tokio::task::spawn_blocking(page).await {
+        Ok(document) => pretty(&document),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
 }
 
 /// The bindings in the order in which plugins are asked, with the field names of the plugins' configuration files.
@@ -136,36 +182,39 @@ fn render_bindings(bindings: &Bindings, reports: &[PluginReport]) -> Value {
     bindings.iter().map(render).collect()
 }
 
-/// The kinds that a user's word may name, the most likely first. `plural.group` and our own names (`SeedPool`) name one
-/// kind. A kind's name or plural may name one kind in each group. Case is ignored.
-fn expected_kinds(word: &str) -> Vec<Kind> {
-    let is = |name: &str| name.eq_ignore_ascii_case(word);
-    if let Some(kind) = Kind::ALL.into_iter().find(|kind| is(&kind.resource()) || is(&format!("{kind:?}"))) {
-        return vec![kind];
-    }
-    Kind::ALL.into_iter().filter(|kind| is(kind.name()) || is(kind.plural())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use jiff::Timestamp;
+    use paddock_api::kind::{Key, Kind};
     use paddock_core::binding::{FailurePolicy, Selector};
     use paddock_core::object::Object;
     use paddock_core::plan::{Action, Op, Reason};
-    use paddock_core::question::{Hook, PluginRef};
+    use paddock_core::question::{PluginRef, PluginRequest, form};
+    use paddock_core::record::{Asker, ObjectName, Subject};
     use paddock_core::settings::Settings;
+    use paddock_core::story::Story;
     use paddock_core::world::{Observed, World};
-    use paddock_plugin_host::{HostConfig, Plugin, QuarantineReport};
+    use paddock_plugin_host::{HostConfig, Plugin, QuarantineReport, Usage};
 
     use super::*;
     use crate::endpoints::probes::tests::get_text;
+    use crate::metrics::Metrics;
+    use crate::record::RecordConfig;
+
+    fn recorder() -> Recorder {
+        Recorder::start(&RecordConfig::default(), 0, &Metrics::new().unwrap()).unwrap()
+    }
 
     fn serving(world: &SharedWorld, reports: Vec<PluginReport>) -> Router {
+        serving_with(world, reports, recorder())
+    }
+
+    fn serving_with(world: &SharedWorld, reports: Vec<PluginReport>, recorder: Recorder) -> Router {
         let plugins = watch::Sender::new(Vec::new()).subscribe();
         let reports: Reports = Arc::new(move |_| reports.clone());
-        debug(Debug { world: world.clone(), traces: Traces::default(), plugins, reports })
+        debug(Debug { world: world.clone(), traces: Traces::default(), decisions: recorder, plugins, reports })
     }
 
     fn observe(world: &SharedWorld, kind: Kind, name: &str, spec: Value) -> Key {
@@ -174,27 +223,6 @@ mod tests {
         let key = object.key.clone();
         let _ = world.observe(Observed::Applied(object), Timestamp::now());
         key
-    }
-
-    #[test]
-    fn a_kind_is_known_by_whatever_a_user_would_type() {
-        for (word, kinds) in [
-            ("SandboxWarmPool", vec![Kind::Pool, Kind::SeedPool]),
-            ("sandboxwarmpools", vec![Kind::Pool, Kind::SeedPool]),
-            ("sandboxclaim", vec![Kind::Claim, Kind::SeedClaim]),
-            ("sandboxwarmpools.agents.x-k8s.io", vec![Kind::SeedPool]),
-            ("sandboxwarmpools.extensions.agents.x-k8s.io", vec![Kind::Pool]),
-            ("Sandboxes.agents.x-k8s.io", vec![Kind::Sandbox]),
-            ("sandbox", vec![Kind::Sandbox]),
-            ("seedpool", vec![Kind::SeedPool]),
-            ("Pool", vec![Kind::Pool]),
-            ("pods", vec![Kind::Pod]),
-            ("PersistentVolumeClaim", vec![Kind::VolumeClaim]),
-            ("sandboxes.extensions.agents.x-k8s.io", vec![]),
-            ("", vec![]),
-        ] {
-            assert_eq!(expected_kinds(word), kinds, "{word}");
-        }
     }
 
     #[tokio::test]
@@ -256,6 +284,71 @@ mod tests {
             let (status, text) = get_text(serving(&world, Vec::new()), path).await;
             assert!(status == StatusCode::OK && text.contains("/debug/bindings"), "{text}");
         }
+    }
+
+    /// The webhook asked about two Pods. The answer repeats a value that is a secret.
+    #[tokio::test]
+    async fn decisions_and_stories_are_shown_without_secrets() {
+        let recorder = recorder();
+        for name in ["one", "two"] {
+            let object = json!({"spec": {"containers": [{"env": [{"name": "T", "value": "hunter2-secret"}]}]}});
+            let question = json!({
+                "operation": "create", "group": "", "version": "v1", "kind": "Sandbox", "namespace": "ns", "name": name,
+                "object": object, "namespace-labels": {}, "username": "alice", "groups": [], "generated-code": false,
+                "classes": [], "dry-run": false, "now": 0,
+            });
+            let answer = json!({"verdict": {"deny": "T is hunter2-secret"}, "warnings": []});
+            let request = PluginRequest {
+                binding: "mine/admission".into(),
+                plugin: PluginRef { name: "mine".into(), digest: "sha256:0".into() },
+                settings: "{}".into(),
+                question: form::question(Hook::Admission, question).unwrap(),
+            };
+            let object = ObjectName {
+                group: "agents.x-k8s.io".into(),
+                kind: "Sandbox".into(),
+                namespace: "ns".into(),
+                name: name.into(),
+                uid: None,
+            };
+            let subject = Arc::new(Subject { asker: Asker::Webhook, object });
+            let result = Ok(form::answer(Hook::Admission, answer).unwrap());
+            let took = std::time::Duration::ZERO;
+            recorder.decided((Timestamp::UNIX_EPOCH, &subject), &request, &result, (Usage::default(), took));
+        }
+        let world = SharedWorld::new(World::new(Settings::default()));
+        let spec = json!({ "podTemplate": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } });
+        observe(&world, Kind::Sandbox, "one", spec);
+        let router = serving_with(&world, Vec::new(), recorder);
+        for (query, names) in [
+            ("", vec!["two", "one"]),
+            ("?name=one", vec!["one"]),
+            ("?namespace=ns&kind=Sandbox&plugin=mine&hook=admission", vec!["two", "one"]),
+            ("?hook=idle", vec![]),
+            ("?plugin=other", vec![]),
+        ] {
+            let (status, text) = get_text(router.clone(), &format!("/debug/decisions{query}")).await;
+            let shown: Vec<Value> = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{query}: {text}"));
+            let found: Vec<&str> = shown.iter().filter_map(|record| record["object"]["name"].as_str()).collect();
+            assert_eq!((status, found), (StatusCode::OK, names), "{query}");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+        for (query, part) in [("?hook=supper", "admission"), ("?size=1", "expected one of")] {
+            let (status, text) = get_text(router.clone(), &format!("/debug/decisions{query}")).await;
+            assert!(status == StatusCode::BAD_REQUEST && text.contains(part), "{query}: {text}");
+        }
+        let (status, text) = get_text(router.clone(), "/debug/explain/sandbox/ns/one").await;
+        let story: Story = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (status, story.object.as_str(), story.uid.as_deref()),
+            (StatusCode::OK, "Sandbox ns/one", Some("one"))
+        );
+        for part in ["It has no pod.", "Only the leader decides", "May alice create", "It denied: T is [redacted-1]"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("hunter2"), "{text}");
+        let (status, text) = get_text(router, "/debug/explain/nothing/ns/one").await;
+        assert!(status == StatusCode::NOT_FOUND && text.contains("is not a kind"), "{text}");
     }
 
     #[tokio::test]

@@ -30,6 +30,9 @@ const CALL_SECONDS: &[f64] =
 /// The results of an Event.
 pub(super) const EVENT_RESULTS: [&str; 5] = ["sent", "merged", "repeated", "dropped", "failed"];
 
+/// The results of a record of a decision.
+pub(super) const RECORD_RESULTS: [&str; 3] = ["written", "dropped", "failed"];
+
 /// The causes that keep a replica from leading.
 pub(super) const BLOCKED_BY: [&str; 2] = ["held-elsewhere", "unknown"];
 
@@ -104,6 +107,9 @@ families! {
         plugin_not_loaded: IntGaugeVec, all, ["plugin"] =>
             "paddock_plugin_not_loaded":
             "1 if a plugin is configured and not loaded on this replica, so that its failure policy applies.";
+        decisions_recorded: IntCounterVec, all, ["result"] =>
+            "paddock_decisions_recorded_total":
+            "Decisions of plugins for --record-decisions, by result: written, dropped or failed.";
         events: IntCounterVec, all, ["result"] =>
             "paddock_events_total":
             "Kubernetes Events, by result: sent, merged into one that waited, repeated (not sent again), dropped or failed.";
@@ -154,6 +160,9 @@ impl Families {
     fn begin(&self) {
         for result in EVENT_RESULTS {
             self.events.with_label_values(&[result]);
+        }
+        for result in RECORD_RESULTS {
+            self.decisions_recorded.with_label_values(&[result]);
         }
         for cause in BLOCKED_BY {
             self.leadership_blocked.with_label_values(&[cause]);

@@ -5,20 +5,26 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use paddock_core::binding::Bindings;
 use paddock_core::question::{Answer, Failure, FailureKind, PluginReply, PluginRequest};
+use paddock_core::record::Subject;
+use paddock_plugin_host::Usage;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
+use crate::record::Recorder;
 
-/// Asks a plugin one question. The call may use the processor until the plugin's deadline. It does not wait for input
-/// or output.
-pub type PluginClient = Arc<dyn Fn(&PluginRequest, Timestamp) -> Result<Answer, Failure> + Send + Sync>;
+/// Asks a plugin one question, for a decision about an object. The call may use the processor until the plugin's
+/// deadline. It does not wait for input or output.
+pub type PluginClient = Arc<dyn Fn(&PluginRequest, &Arc<Subject>, Timestamp) -> Result<Answer, Failure> + Send + Sync>;
+
+/// Asks a plugin one question, and reports what the call used.
+pub type MeasuredClient = Arc<dyn Fn(&PluginRequest, Timestamp) -> (Result<Answer, Failure>, Usage) + Send + Sync>;
 
 /// The plugins as reconciles and the webhook use them.
 #[derive(Clone)]
 pub struct Policies {
     /// The client that asks plugins.
-    pub plugin_client: PluginClient,
+    pub plugin_client: MeasuredClient,
     /// The bindings in force. A change applies to the next decision.
     pub bindings: watch::Receiver<Bindings>,
 }
@@ -27,19 +33,22 @@ impl Policies {
     /// A configuration without plugins. No binding exists, and every question fails.
     #[must_use]
     pub fn none() -> Self {
-        let plugin_client: PluginClient = Arc::new(|ask, _| {
-            Err(Failure { kind: FailureKind::Missing, message: format!("plugin {} is not loaded", ask.plugin.name) })
+        let plugin_client: MeasuredClient = Arc::new(|ask, _| {
+            let message = format!("plugin {} is not loaded", ask.plugin.name);
+            (Err(Failure { kind: FailureKind::Missing, message }), Usage::default())
         });
         Self { plugin_client, bindings: watch::Sender::new(Bindings::default()).subscribe() }
     }
 }
 
-/// The same client, with metrics for every call.
-pub(crate) fn metered(plugin_client: PluginClient, metrics: Metrics) -> PluginClient {
-    Arc::new(move |ask, now| {
+/// A client that counts and records every call.
+pub(crate) fn metered(plugin_client: MeasuredClient, metrics: Metrics, recorder: Recorder) -> PluginClient {
+    Arc::new(move |ask, subject, now| {
         let started = Instant::now();
-        let result = plugin_client(ask, now);
-        metrics.asked(ask, &result, started.elapsed());
+        let (result, usage) = plugin_client(ask, now);
+        let took = started.elapsed();
+        metrics.asked(ask, &result, took);
+        recorder.decided((now, subject), ask, &result, (usage, took));
         result
     })
 }
@@ -47,7 +56,7 @@ pub(crate) fn metered(plugin_client: PluginClient, metrics: Metrics) -> PluginCl
 /// Asks the first questions and then those that follow from the answers, until there are none. Returns the answers. If
 /// there are still questions after `max_rounds` rounds, the answers so far are the `Err`.
 pub(crate) fn ask_all(
-    plugin_client: &PluginClient,
+    (plugin_client, subject): (&PluginClient, &Arc<Subject>),
     now: Timestamp,
     max_rounds: usize,
     first: Vec<PluginRequest>,
@@ -58,7 +67,9 @@ pub(crate) fn ask_all(
         if asks.is_empty() {
             break;
         }
-        answers.extend(asks.into_iter().map(|ask| PluginReply { result: plugin_client(&ask, now), request: ask }));
+        answers.extend(
+            asks.into_iter().map(|ask| PluginReply { result: plugin_client(&ask, subject, now), request: ask }),
+        );
         asks = questions(&answers);
     }
     if asks.is_empty() { Ok(answers) } else { Err(answers) }

@@ -363,7 +363,7 @@ async fn receivers_hear_of_changes_and_of_nothing_else() {
     fs::write(&written, "settings: {desired: 12}").unwrap();
     fs::rename(&written, world.dir.path().join("fixed.yaml")).unwrap();
     tokio::time::timeout(Duration::from_secs(60), bindings.changed()).await.unwrap().unwrap();
-    let answer = (plugins.policies.plugin_client)(&ask(&first(&bindings)), Timestamp::UNIX_EPOCH).unwrap();
+    let answer = (plugins.policies.plugin_client)(&ask(&first(&bindings)), Timestamp::UNIX_EPOCH).0.unwrap();
     assert!(matches!(answer, Answer::PoolSize(answer) if answer.desired == 12));
     stop.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(60), bindings.changed()).await.unwrap();

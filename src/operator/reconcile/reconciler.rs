@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use paddock_core::decide::{decide, questions};
 use paddock_core::plan::Requeue;
 use paddock_core::question::PluginReply;
+use paddock_core::record::Subject;
 use paddock_core::snapshot::Snapshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -114,12 +115,13 @@ impl Reconciler {
         if first.is_empty() {
             return Vec::new();
         }
+        let subject = Arc::new(Subject::of(snapshot));
         let (snapshot, plugin_client) = (snapshot.clone(), self.plugin_client.clone());
         let asked = tokio::task::spawn_blocking(move || {
             // Each round asks another binding, or asks it about another object.
             let rounds = snapshot.most_questions();
             let next = |answers: &[PluginReply]| questions(&snapshot, answers);
-            ask_all(&plugin_client, now, rounds, first, next).unwrap_or_else(|answers| {
+            ask_all((&plugin_client, &subject), now, rounds, first, next).unwrap_or_else(|answers| {
                 warn!(key = %snapshot.key(), rounds, "too many question rounds; using the answers so far");
                 answers
             })

@@ -39,6 +39,9 @@ pub enum Error {
     /// A panic interrupted a change of the World. Only a new process, which lists everything again, can be trusted.
     #[error("the in-memory state of the cluster may be inconsistent after a panic; the process must be restarted")]
     WorldBroken,
+    /// The decisions of plugins cannot be recorded.
+    #[error("--record-decisions: the recording cannot be opened")]
+    Record(#[source] std::io::Error),
     /// A task that should run until the shutdown has ended.
     #[error("{0} ended unexpectedly")]
     Ended(&'static str),

@@ -9,6 +9,7 @@ use tracing::error;
 
 use super::running::Error;
 use crate::queue::Queue;
+use crate::record::Recorder;
 use crate::world::SharedWorld;
 
 /// A part of the operator that is stopped by a token and then ends in order.
@@ -22,6 +23,7 @@ pub(super) struct Parts {
     pub(super) webhook: Stoppable,
     pub(super) world: SharedWorld,
     pub(super) queue: Queue,
+    pub(super) recorder: Recorder,
     /// Ends the task of the plugins when it is dropped.
     pub(super) _plugins: DropGuard,
 }
@@ -54,6 +56,8 @@ pub(super) async fn supervise(mut parts: Parts, stop: CancellationToken) -> Resu
         let _ = webhook.await;
     }
     parts.tasks.shutdown().await;
+    // Nobody asks plugins any more. This wait has its own time limit.
+    parts.recorder.finish().await;
     result
 }
 

@@ -12,6 +12,7 @@ use paddock_core::admission::{
     self, Activity, Context, Denial, Entry, Phase, PluginFailure, Review, ReviewVerdict, Verb, WarmReservations,
 };
 use paddock_core::question::{FailureKind, PluginReply};
+use paddock_core::record::Subject;
 use paddock_kube::clock::Clock;
 use paddock_kube::fair_queue::{FairQueue, Queued};
 use paddock_kube::server::{Intake, Refused};
@@ -281,7 +282,9 @@ fn ask_and_decide(review: &Review, context: &Context, plugin_client: &PluginClie
     // Each round asks another binding, so there are at most as many rounds as bindings.
     let max_rounds = context.bindings.iter().count();
     let questions = |answered: &[PluginReply]| admission::questions(review, context, answered);
-    let (Ok(answered) | Err(answered)) = ask_all(plugin_client, review.now, max_rounds, questions(&[]), questions);
+    let first = questions(&[]);
+    let subject = Arc::new(Subject::of_review(review));
+    let (Ok(answered) | Err(answered)) = ask_all((plugin_client, &subject), review.now, max_rounds, first, questions);
     admission::verdict(review, context, &answered)
 }
 

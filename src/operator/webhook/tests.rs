@@ -65,7 +65,7 @@ async fn start_with(look: Look, plugin_client: PluginClient) -> Served1 {
 }
 
 async fn start_plain() -> Served1 {
-    let plugin_client: PluginClient = Arc::new(|_, _| {
+    let plugin_client: PluginClient = Arc::new(|_, _, _| {
         let choice = ClassChoice::Class("gvisor".to_owned());
         Ok(Answer::RuntimeClass(RuntimeClassAnswer { choice, reason: "it isolates".to_owned() }))
     });
@@ -161,7 +161,7 @@ async fn what_cannot_be_answered_says_why_in_a_status() {
         let answer: Value = serde_json::from_slice(&answer).expect("a Status");
         assert_eq!((status, &answer["kind"], &answer["code"]), (code, &json!("Status"), &json!(code)), "{path}");
     }
-    let ignorant = start_with(Arc::new(|_| None), Arc::new(|_, _| panic!("nobody is asked"))).await;
+    let ignorant = start_with(Arc::new(|_| None), Arc::new(|_, _, _| panic!("nobody is asked"))).await;
     let (status, _) = post(&ignorant, "/mutate/generated-code", &review(marked(None))).await;
     assert_eq!(status, 503, "not before everything is seen");
 }
@@ -170,7 +170,7 @@ async fn what_cannot_be_answered_says_why_in_a_status() {
 async fn a_review_that_fails_harms_no_other() {
     // `panic!` would run the panic hook, whose backtrace can take longer than a review may.
     let plugin_client: PluginClient =
-        Arc::new(|_, _| std::panic::resume_unwind(Box::new("a plugin host that is broken")));
+        Arc::new(|_, _, _| std::panic::resume_unwind(Box::new("a plugin host that is broken")));
     let webhook = start_with(Arc::new(|_| Some(context())), plugin_client).await;
     let (status, _) = post(&webhook, "/mutate/generated-code", &review(marked(None))).await;
     assert_eq!(status, 500);
@@ -185,7 +185,7 @@ async fn a_review_that_takes_too_long_says_so_and_holds_nobody_up() {
     let (asked, began) = std::sync::mpsc::channel();
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = std::sync::Mutex::new(held);
-    let slow: PluginClient = Arc::new(move |_, _| {
+    let slow: PluginClient = Arc::new(move |_, _, _| {
         asked.send(()).expect("the test waits");
         // The plugin computes until the test has its result.
         let _ = held.lock().expect("a lock").recv();

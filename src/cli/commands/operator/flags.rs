@@ -8,6 +8,7 @@ use paddock_api::kind::ApiShapes;
 use paddock_core::settings::ManagedFieldsAtClaim;
 use paddock_kube::listen::ListenAddress;
 
+use super::record::RecordArgs;
 use crate::commands::isolation::IsolationArgs;
 use crate::commands::process::LogArgs;
 use crate::values::{
@@ -36,6 +37,8 @@ pub(crate) struct OperatorArgs {
     pub(super) listen: ListenArgs,
     #[command(flatten)]
     pub(super) webhook: WebhookArgs,
+    #[command(flatten)]
+    pub(super) record: RecordArgs,
     #[command(flatten)]
     pub(super) reports: ReportArgs,
     #[command(flatten)]
@@ -245,8 +248,8 @@ pub(super) struct ListenArgs {
     /// Address of /healthz and /readyz.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_HEALTH_PROBE_BIND_ADDRESS", default_value = ":8081")]
     pub(super) health_probe_bind_address: ListenAddress,
-    /// Address of /debug/seen/KIND/NAMESPACE/NAME, /debug/bindings and /debug/plugins. These pages show the content of
-    /// users' objects, so the default is loopback. `kubectl port-forward` reaches it.
+    /// Address of /debug/, with the pages that `paddock explain` reads. These pages show the content of users' objects, so
+    /// the default is loopback. `kubectl port-forward` reaches it.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_DEBUG_BIND_ADDRESS", default_value = "127.0.0.1:8082")]
     pub(super) debug_bind_address: ListenAddress,
 }
