@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod crds;
+pub(crate) mod explain;
 pub(crate) mod gateway;
 pub(crate) mod isolation;
 pub(crate) mod man;

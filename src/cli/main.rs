@@ -9,7 +9,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{audit, completions, crds, gateway, man, manifests, operator, plugin, simulate, token, version};
+use crate::commands::{
+    audit, completions, crds, explain, gateway, man, manifests, operator, plugin, simulate, token, version,
+};
 use crate::usage::BadUsage;
 
 /// With musl's allocator, which the image would have otherwise, the same claims take a third more processor time:
@@ -44,6 +46,8 @@ enum Command {
     Plugin(plugin::PluginCommand),
     /// Reports workloads that run generated code without isolation, in manifests or in a cluster.
     Audit(Box<audit::AuditArgs>),
+    /// Tells what the operator saw of a Sandbox, a pool or a claim, asked plugins about it, and decided.
+    Explain(Box<explain::ExplainArgs>),
     /// Prints a completion script for a shell.
     Completions(completions::CompletionsArgs),
     /// Prints the manual page, or writes the pages of all subcommands.
@@ -91,6 +95,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Manifests(args) => manifests::run(args),
         Command::Plugin(command) => plugin::run(command),
         Command::Audit(args) => audit::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man(args) => man::run(&args, Cli::command()),
         Command::Simulate(args) => simulate::run(&args),

@@ -8,6 +8,7 @@ mod componentize;
 mod inspect;
 mod new;
 mod question;
+mod replay;
 mod run;
 mod test;
 mod text;
@@ -21,6 +22,7 @@ use self::componentize::ComponentizeArgs;
 use self::inspect::InspectArgs;
 use self::new::NewArgs;
 use self::question::QuestionArgs;
+use self::replay::ReplayArgs;
 use self::run::RunArgs;
 use self::test::TestArgs;
 
@@ -42,6 +44,8 @@ pub(crate) enum PluginCommand {
     Run(RunArgs),
     /// Runs cases of plugins: questions with the answers that are expected.
     Test(TestArgs),
+    /// Asks a component the questions that an operator recorded, and prints the decisions that differ.
+    Replay(ReplayArgs),
     /// Measures the calls of a plugin: times, fuel and memory. Compares them with an earlier run.
     Bench(BenchArgs),
 }
@@ -57,6 +61,7 @@ pub(crate) fn run(command: PluginCommand) -> anyhow::Result<()> {
         PluginCommand::Question(args) => question::run(&args),
         PluginCommand::Run(args) => run::run(&args),
         PluginCommand::Test(args) => test::run(&args),
+        PluginCommand::Replay(args) => replay::run(&args),
         PluginCommand::Bench(args) => bench::run(&args),
     }
 }
