@@ -56,6 +56,7 @@ pub(crate) mod programs;
 mod proxy;
 mod real_node;
 mod registration;
+mod replay;
 mod rights;
 mod sandbox;
 mod sdk;
@@ -110,6 +111,7 @@ pub(crate) fn tests() -> Vec<Test> {
         owners::tests(),
         rights::tests(),
         registration::tests(),
+        replay::tests(),
         elsewhere::tests(),
         real_node::tests(),
         sdk::tests(),
