@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use paddock_api::kind::{Key, Kind};
 use paddock_core::admission::{self, Context, Entry, Phase, Review, Verb};
-use paddock_core::binding::{Binding, Bindings, FailurePolicy, Selector};
+use paddock_core::binding::{Binding, Bindings, FailurePolicy, Mode, Selector};
 use paddock_core::decide::{decide, questions};
 use paddock_core::object::Object;
 use paddock_core::plan::{Action, Plan};
@@ -86,6 +86,7 @@ fn bindings() -> Bindings {
         settings: "{}".to_owned(),
         failure_policy: FailurePolicy::Fail,
         built_in: false,
+        mode: Mode::Enforce,
         not_loaded: None,
     }])
 }

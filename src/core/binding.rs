@@ -30,6 +30,8 @@ pub struct Binding {
     pub settings: String,
     /// The policy for a failure of the plugin.
     pub failure_policy: FailurePolicy,
+    /// The effect of the plugin's answers.
+    pub mode: Mode,
     /// Whether the plugin is a built-in.
     pub built_in: bool,
     /// The reason why the plugin is configured but not loaded. Such a plugin is not asked: it fails, and its failure
@@ -58,6 +60,37 @@ impl Binding {
     pub fn standing_failure(&self) -> Option<Failure> {
         let message = self.not_loaded.as_ref()?;
         Some(Failure { kind: FailureKind::Missing, message: format!("it is not loaded: {message}") })
+    }
+}
+
+/// The effect of the answers of a binding. Only the answers of a binding with the mode `Enforce` decide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+pub enum Mode {
+    /// The answers decide.
+    #[default]
+    Enforce,
+    /// Only for admission: a denial becomes a warning for the user. The answers are counted.
+    Warn,
+    /// Only for admission: a denial is logged, and is in the audit log of the API server. The answers are counted.
+    Audit,
+    /// The answers are counted.
+    Shadow,
+}
+
+impl Mode {
+    /// The word in objects, metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// Whether the answers decide.
+    #[must_use]
+    pub fn acts(self) -> bool {
+        match self {
+            Mode::Enforce => true,
+            Mode::Warn | Mode::Audit | Mode::Shadow => false,
+        }
     }
 }
 

@@ -102,7 +102,7 @@ pub(crate) fn annotate(object: &mut Value, name: &str, record: &[DecidingPlugin]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::binding::{FailurePolicy, Selector};
+    use crate::binding::{FailurePolicy, Mode, Selector};
     use crate::question::PluginRef;
 
     fn binding(settings: &str) -> Binding {
@@ -117,6 +117,7 @@ mod tests {
             settings: settings.to_owned(),
             failure_policy: FailurePolicy::Ignore,
             built_in: false,
+            mode: Mode::Enforce,
             not_loaded: None,
         }
     }

@@ -41,4 +41,5 @@ pub mod story;
 pub mod tcp_wake;
 pub mod text;
 pub mod time;
+pub mod unenforced;
 pub mod world;

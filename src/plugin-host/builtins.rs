@@ -1,7 +1,7 @@
 //! The plugins that are part of the operator. The build script compiles them from `plugins/`, and this file embeds
 //! them.
 
-use paddock_core::binding::{Binding, FailurePolicy, Selector};
+use paddock_core::binding::{Binding, FailurePolicy, Mode, Selector};
 use paddock_core::question::Hook;
 
 use crate::host::Host;
@@ -73,6 +73,7 @@ impl Host {
             // No plugin comes after a built-in.
             failure_policy: FailurePolicy::Fail,
             built_in: true,
+            mode: Mode::Enforce,
             not_loaded: None,
         })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use paddock_api::PolicyState;
-use paddock_core::binding::{Binding, Bindings, FailurePolicy, Selector};
+use paddock_core::binding::{Binding, Bindings, FailurePolicy, Mode, Selector};
 use paddock_core::decide::pool_size::{PoolFacts, Refilling, dip_ends, status_due};
 use paddock_core::object::TextMap;
 use paddock_core::question::{Answer, Failure, Hook, PluginReply, PluginRequest};
@@ -98,6 +98,7 @@ impl<'a> PluginContender<'a> {
             settings: settings.to_owned(),
             failure_policy,
             built_in: false,
+            mode: Mode::Enforce,
             not_loaded: None,
         };
         Ok(Bindings::new([own].into_iter().chain(built_ins).collect()))

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use paddock_api::PortRange;
 use paddock_api::kind::{Key, Kind};
-use paddock_core::binding::{Binding, FailurePolicy, Selector};
+use paddock_core::binding::{Binding, FailurePolicy, Mode, Selector};
 use paddock_core::manifest;
 use paddock_core::network_policy::is_template;
 use paddock_core::object::Object;
@@ -275,6 +275,7 @@ impl PluginHead {
             settings: self.settings.unwrap_or_else(|| "{}".to_owned()),
             failure_policy: self.failure_policy.unwrap_or(FailurePolicy::default_of(self.hook)),
             built_in: false,
+            mode: Mode::Enforce,
             not_loaded: self.not_loaded,
         }
     }

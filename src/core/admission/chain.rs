@@ -56,7 +56,28 @@ impl<'a, T> Chain<'a, T> {
 ///
 /// After a failure, the policy `Fail` stops, `Ignore` continues with the next binding, and `Fallback` lets the built-in
 /// answer in the place of the binding that failed.
+///
+/// Bindings whose mode does not act are asked too, after the others. Their answers are in the replies and change nothing.
 pub fn first_answer<'a, T>(
+    bindings: impl Iterator<Item = &'a Binding>,
+    replies: &[PluginReply],
+    question: impl Fn() -> Question,
+    accept: impl Fn(&Answer) -> Result<T, String>,
+) -> (Chain<'a, T>, Vec<PluginFailure>) {
+    let named = bindings.filter(|b| !b.plugin.name.is_empty());
+    let (acting, others): (Vec<_>, Vec<_>) = named.partition(|binding| binding.mode.acts());
+    let (chain, plugin_failures) = ask_acting(acting.into_iter(), replies, &question, accept);
+    if matches!(chain, Chain::Request(_)) {
+        return (chain, plugin_failures);
+    }
+    match others.into_iter().find(|binding| reply(binding, None, replies).is_none()) {
+        Some(binding) => (Chain::Request(Box::new(request(binding, question()))), plugin_failures),
+        None => (chain, plugin_failures),
+    }
+}
+
+/// Asks the bindings that act, in order.
+fn ask_acting<'a, T>(
     bindings: impl Iterator<Item = &'a Binding>,
     replies: &[PluginReply],
     question: impl Fn() -> Question,
@@ -64,7 +85,7 @@ pub fn first_answer<'a, T>(
 ) -> (Chain<'a, T>, Vec<PluginFailure>) {
     let mut plugin_failures = Vec::new();
     let mut built_in_only = false;
-    for binding in bindings.filter(|b| !b.plugin.name.is_empty()) {
+    for binding in bindings {
         if built_in_only && !binding.built_in {
             continue;
         }

@@ -10,12 +10,12 @@ use super::class::accept_class;
 use super::outcome::{Cause, Denial, ReviewVerdict, Why};
 use super::patch;
 use super::review::{Context, Entry, Phase, Review, Verb};
-use crate::binding::{Binding, FailurePolicy};
+use crate::binding::{Binding, FailurePolicy, Mode};
 use crate::deciding;
 use crate::marker::{Marker, namespace_isolates};
 use crate::model::FieldError;
 use crate::object::json::string_map;
-use crate::question::limits::{MAX_REASON_CHARS, MAX_WARNING_CHARS, MAX_WARNINGS};
+use crate::question::limits::{MAX_MESSAGE_CHARS, MAX_REASON_CHARS, MAX_WARNING_CHARS, MAX_WARNINGS};
 use crate::question::{
     AdmissionQuestion, Answer, ClassChoice, Failure, FailureKind, Hook, Operation, PluginReply, PluginRequest,
     Question, RuntimeClassAnswer, RuntimeClassQuestion, Verdict,
@@ -128,6 +128,10 @@ impl<'a> ReviewState<'a> {
                 let question = Question::Admission(Box::new(self.admission_question(subject)));
                 return Err(Halt::Request(Box::new(chain::request(binding, question))));
             };
+            if !binding.mode.acts() {
+                self.note(binding, result);
+                continue;
+            }
             let failure = match result {
                 Ok(Answer::Admission(answer)) => match (&answer.verdict, self.patched(answer.patch.as_deref())) {
                     (Verdict::Deny(message), _) => {
@@ -164,6 +168,35 @@ impl<'a> ReviewState<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Notes the answer of a binding that does not act: as warnings, or in the audit log of the API server.
+    fn note(&mut self, binding: &Binding, result: Result<&Answer, Failure>) {
+        let (policy, plugin) = (&binding.name, &binding.plugin.name);
+        let fault = match &result {
+            Ok(Answer::Admission(answer)) => match &answer.verdict {
+                Verdict::Deny(message) => format!("{policy} would deny this: plugin {plugin}: {message}"),
+                Verdict::Allow => {
+                    for warning in answer.warnings.iter().take(MAX_WARNINGS).filter(|_| binding.mode == Mode::Warn) {
+                        self.warn(warning);
+                    }
+                    return;
+                }
+            },
+            Ok(Answer::RuntimeClass(_) | Answer::Idle(_) | Answer::PoolSize(_)) => {
+                format!("{policy}: plugin {plugin}: {}", chain::wrong_hook(Hook::Admission))
+            }
+            Err(failure) => format!("{policy}: plugin {plugin} did not answer: {failure}"),
+        };
+        match binding.mode {
+            Mode::Warn => self.warn(&fault),
+            Mode::Audit => {
+                // The key is a part of a qualified name, which has no slash.
+                let key = policy.replace('/', ".");
+                self.audit.insert(key, truncate(&fault, MAX_MESSAGE_CHARS));
+            }
+            Mode::Enforce | Mode::Shadow => {}
+        }
     }
 
     /// Returns the object with a plugin's patch. In the validating call a patch is checked, but it changes nothing.

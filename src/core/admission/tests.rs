@@ -9,7 +9,7 @@ use paddock_api::kind::Key;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::binding::{Binding, Bindings, FailurePolicy, Selector};
+use crate::binding::{Binding, Bindings, FailurePolicy, Mode, Selector};
 use crate::object::TextMap;
 use crate::question::{
     AdmissionAnswer, Answer, ClassChoice, Failure, FailureKind, Hook, PluginRef, Question, RuntimeClassAnswer,
@@ -20,6 +20,7 @@ mod awake;
 mod fuzz;
 mod isolation;
 mod kinds;
+mod modes;
 mod plugins;
 mod pods;
 mod updates;
@@ -73,6 +74,7 @@ fn binding(name: &str, hook: Hook, order: i32, failure_policy: FailurePolicy) ->
         settings: "{}".to_owned(),
         failure_policy,
         built_in: order == Binding::BUILT_IN_ORDER,
+        mode: Mode::Enforce,
         not_loaded: None,
     }
 }

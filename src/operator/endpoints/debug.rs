@@ -174,6 +174,7 @@ fn render_bindings(bindings: &Bindings, reports: &[PluginReport]) -> Value {
             "settings": settings,
             "limits": limits(binding),
             "failurePolicy": binding.failure_policy,
+            "mode": binding.mode,
             "builtIn": binding.built_in,
             "notLoaded": binding.not_loaded,
             "quarantinedUntil": quarantined(binding),
@@ -188,7 +189,7 @@ mod tests {
 
     use jiff::Timestamp;
     use paddock_api::kind::{Key, Kind};
-    use paddock_core::binding::{FailurePolicy, Selector};
+    use paddock_core::binding::{FailurePolicy, Mode, Selector};
     use paddock_core::object::Object;
     use paddock_core::plan::{Action, Op, Reason};
     use paddock_core::question::{PluginRef, PluginRequest, form};
@@ -367,6 +368,7 @@ mod tests {
             settings: r#"{"desired":9}"#.to_owned(),
             failure_policy: FailurePolicy::Fallback,
             built_in: order == Binding::BUILT_IN_ORDER,
+            mode: Mode::Enforce,
             not_loaded: None,
         };
         let bindings =
@@ -394,7 +396,7 @@ mod tests {
             "namespaceSelector": { "matchLabels": { "team": "research" } }, "objectSelector": {},
             "kinds": [], "settings": { "desired": 9 },
             "limits": { "memory": 64 << 20, "fuel": 200_000_000, "deadline": "500ms" },
-            "failurePolicy": "Fallback", "builtIn": false, "notLoaded": null,
+            "failurePolicy": "Fallback", "mode": "Enforce", "builtIn": false, "notLoaded": null,
             "quarantinedUntil": { "agents": "1970-01-01T00:00:20Z" },
         });
         assert_eq!(shown[2], expected);

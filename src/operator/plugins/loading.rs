@@ -1,6 +1,6 @@
 //! Loads the files of one plugin: its configuration, its component, and the bindings that follow from both.
 
-use paddock_core::binding::{Binding, FailurePolicy};
+use paddock_core::binding::{Binding, FailurePolicy, Mode};
 use paddock_core::question::{Hook, PluginRef};
 use paddock_plugin_host::{BUILT_INS, Candidate, Host, LoadError, Plugin, SettingsError, Source};
 
@@ -157,7 +157,7 @@ fn bind(
     hooks.into_iter().map(bind).collect()
 }
 
-fn binding((plugin, hook): (&PluginRef, Hook), config: &PluginConfig) -> Binding {
+pub(super) fn binding((plugin, hook): (&PluginRef, Hook), config: &PluginConfig) -> Binding {
     Binding {
         name: format!("{}/{}", plugin.name, hook.as_str()),
         hook,
@@ -168,6 +168,7 @@ fn binding((plugin, hook): (&PluginRef, Hook), config: &PluginConfig) -> Binding
         kinds: if hook == Hook::Admission { config.kinds.clone() } else { vec![] },
         settings: config.settings.clone(),
         failure_policy: config.failure_policy.unwrap_or(FailurePolicy::default_of(hook)),
+        mode: Mode::Enforce,
         built_in: false,
         not_loaded: None,
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use paddock_api::names::label;
 use paddock_core::admission::{Context, Entry};
-use paddock_core::binding::{Binding, Bindings, FailurePolicy, Selector};
+use paddock_core::binding::{Binding, Bindings, FailurePolicy, Mode, Selector};
 use paddock_core::question::{
     Answer, ClassChoice, Failure, FailureKind, Hook, PluginRef, RuntimeClassAnswer, RuntimeClassFact,
 };
@@ -38,6 +38,7 @@ fn context() -> Context {
         settings: "{}".to_owned(),
         failure_policy: FailurePolicy::Fail,
         built_in: false,
+        mode: Mode::Enforce,
         not_loaded: None,
     };
     let class = RuntimeClassFact { name: "gvisor".to_owned(), handler: "runsc".to_owned(), isolated: true, nodes: 1 };

@@ -3,7 +3,7 @@
 mod isolation;
 
 use jiff::{SignedDuration, Timestamp};
-use paddock_core::binding::{Binding, Bindings, FailurePolicy, Selector};
+use paddock_core::binding::{Binding, Bindings, FailurePolicy, Mode, Selector};
 use paddock_core::question::{
     Answer, Failure, FailureKind, Hook, IdleAnswer, IdleQuestion, IdleTier, PluginRef, PluginReply, PluginRequest,
     PoolSizeAnswer, PoolSizeQuestion, Question,
@@ -78,6 +78,7 @@ impl PluginClient {
             settings: "{}".to_owned(),
             failure_policy: FailurePolicy::Fail,
             built_in: true,
+            mode: Mode::Enforce,
             not_loaded: None,
         };
         let built_ins = [

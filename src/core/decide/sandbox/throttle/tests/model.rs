@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use paddock_api::kind::{Key, Kind};
 use serde_json::{Value, json};
 
-use crate::binding::{Binding, Bindings, FailurePolicy, Selector};
+use crate::binding::{Binding, Bindings, FailurePolicy, Mode, Selector};
 use crate::decide::{decide, questions};
 use crate::object::Object;
 use crate::plan::{Action, Op, Outcome, Plan};
@@ -71,6 +71,7 @@ pub(super) fn binding() -> Binding {
         settings: "{}".to_owned(),
         failure_policy: FailurePolicy::default_of(Hook::Idle),
         built_in: true,
+        mode: Mode::Enforce,
         not_loaded: None,
     }
 }
