@@ -2,7 +2,7 @@
 //!
 //! All served versions of a kind have the same schema, which includes the fields of every version. No conversion is
 //! needed, so clients can read and write objects while the operator is not running. The CEL rules are beside the fields that they
-//! check, in the file of each kind.
+//! check, in the file of each kind. The kinds of the group `policy.paddock.dev` have one version, and belong to no shape.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionNames,
@@ -11,11 +11,13 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::claim::{SandboxClaimSpec, SandboxClaimStatus};
 use crate::kind::{ApiShape, ApiShapes, Kind, OwnKind};
 use crate::names::group;
+use crate::plugin::{SandboxPluginSpec, SandboxPluginStatus};
+use crate::policy::{SandboxPolicySpec, SandboxPolicyStatus};
 use crate::pool::{SandboxWarmPoolSpec, SandboxWarmPoolStatus};
 use crate::sandbox::{SandboxSpec, SandboxStatus};
 use crate::schema::{ListTypes, builtin_list_types, for_shape, limit_sizes, structural};
@@ -27,14 +29,16 @@ pub fn all() -> Vec<CustomResourceDefinition> {
     selected(ApiShapes::Both)
 }
 
-/// The definitions of some API shapes. The definition of Sandbox comes first.
+/// The definitions of some API shapes. The definition of Sandbox comes first. The definitions of plugins and policies
+/// come last. They are the same for both shapes.
 #[must_use]
 pub fn selected(shapes: ApiShapes) -> Vec<CustomResourceDefinition> {
     let list_types = builtin_list_types();
     let mut kinds = Kind::OWN.to_vec();
     kinds.sort_unstable();
     let served = kinds.into_iter().filter(|kind| kind.is_served(shapes));
-    served.filter_map(|kind| Some(of_kind(kind, kind.own()?, &list_types))).collect()
+    let of_shapes = served.filter_map(|kind| Some(of_kind(kind, kind.own()?, &list_types)));
+    of_shapes.chain([plugins(&list_types), policies(&list_types)]).collect()
 }
 
 /// The definition of one kind. `None` if the API of Paddock does not define the kind.
@@ -50,8 +54,6 @@ pub fn file_name(definition: &CustomResourceDefinition) -> String {
 }
 
 fn of_kind(kind: Kind, own: OwnKind, list_types: &ListTypes) -> CustomResourceDefinition {
-    let ready = || column("Ready", "string", r#".status.conditions[?(@.type=="Ready")].status"#, ALWAYS);
-    let reason = || column("Reason", "string", r#".status.conditions[?(@.type=="Ready")].reason"#, ALWAYS);
     match own {
         OwnKind::Sandbox => {
             let text = "A pod with a stable name and address, which can be suspended and resumed.";
@@ -66,12 +68,12 @@ fn of_kind(kind: Kind, own: OwnKind, list_types: &ListTypes) -> CustomResourceDe
                 column("Idle-Plugin", "string", r#".status.plugins[?(@.hook=="idle")].name"#, WIDE),
                 column("Pending", "string", ".status.pending[0]", WIDE),
             ];
-            definition::<SandboxSpec, SandboxStatus>(kind, list_types, ("sandbox", text), columns)
+            definition::<SandboxSpec, SandboxStatus>(Names::of(kind, "sandbox", text), list_types, columns)
         }
         OwnKind::Template(_) => {
             let text = "The pod and the settings that sandboxes are created from.";
-            let names = ("sandboxtemplate", text);
-            definition::<SandboxTemplateSpec, SandboxTemplateStatus>(kind, list_types, names, Vec::new())
+            let names = Names::of(kind, "sandboxtemplate", text);
+            definition::<SandboxTemplateSpec, SandboxTemplateStatus>(names, list_types, Vec::new())
         }
         OwnKind::Pool(shape) => {
             let text = "Sandboxes of a template that are created in advance, so that a claim becomes Ready at once.";
@@ -83,7 +85,7 @@ fn of_kind(kind: Kind, own: OwnKind, list_types: &ListTypes) -> CustomResourceDe
                 column("Template", "string", template_of(shape), WIDE),
                 column("Reason", "string", r#".status.conditions[?(@.type=="Ready")].reason"#, WIDE),
             ];
-            definition::<SandboxWarmPoolSpec, SandboxWarmPoolStatus>(kind, list_types, ("swp", text), columns)
+            definition::<SandboxWarmPoolSpec, SandboxWarmPoolStatus>(Names::of(kind, "swp", text), list_types, columns)
         }
         OwnKind::Claim(shape) => {
             let text = "A request for one sandbox from a pool or a template.";
@@ -95,30 +97,111 @@ fn of_kind(kind: Kind, own: OwnKind, list_types: &ListTypes) -> CustomResourceDe
                 column("Template", "string", template_of(shape), WIDE),
                 column("Runtime-Plugin", "string", r#".status.plugins[?(@.hook=="runtime-class")].name"#, WIDE),
             ];
-            definition::<SandboxClaimSpec, SandboxClaimStatus>(kind, list_types, ("sandboxclaim", text), columns)
+            let names = Names::of(kind, "sandboxclaim", text);
+            definition::<SandboxClaimSpec, SandboxClaimStatus>(names, list_types, columns)
         }
     }
 }
 
+/// The definition of SandboxPlugin.
+fn plugins(list_types: &ListTypes) -> CustomResourceDefinition {
+    let names = Names::of_policies(
+        ("SandboxPlugin", "sandboxplugins", "splugin"),
+        "A WebAssembly component that answers for hooks. A SandboxPolicy binds it to objects.",
+    );
+    let columns = vec![
+        ready(),
+        reason(),
+        column("Digest", "string", ".status.digest", WIDE),
+        column("Hooks", "string", ".status.hooks", WIDE),
+        column("ConfigMap", "string", ".spec.source.configMap.name", WIDE),
+    ];
+    definition::<SandboxPluginSpec, SandboxPluginStatus>(names, list_types, columns)
+}
+
+/// The definition of SandboxPolicy.
+fn policies(list_types: &ListTypes) -> CustomResourceDefinition {
+    let names = Names::of_policies(
+        ("SandboxPolicy", "sandboxpolicies", "spolicy"),
+        "The rule that a hook of a SandboxPlugin decides about the selected objects, with these settings.",
+    );
+    let columns = vec![
+        column("Plugin", "string", ".spec.plugin", ALWAYS),
+        column("Hook", "string", ".spec.hook", ALWAYS),
+        column("Order", "integer", ".spec.order", ALWAYS),
+        ready(),
+        reason(),
+        column("Mode", "string", ".spec.mode", WIDE),
+        column("Failure-Policy", "string", ".spec.failurePolicy", WIDE),
+        column("Digest", "string", ".status.digest", WIDE),
+    ];
+    definition::<SandboxPolicySpec, SandboxPolicyStatus>(names, list_types, columns)
+}
+
+/// The names of a kind, and the other parts of its definition that do not follow from its types.
+struct Names {
+    group: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    short_name: &'static str,
+    /// The first version is the storage version.
+    versions: &'static [&'static str],
+    scope: &'static str,
+    shape: Option<ApiShape>,
+    scales: bool,
+    description: &'static str,
+    /// CEL rules of the whole object.
+    rules: Value,
+}
+
+impl Names {
+    fn of(kind: Kind, short_name: &'static str, description: &'static str) -> Self {
+        Self {
+            group: kind.group(),
+            kind: kind.name(),
+            plural: kind.plural(),
+            short_name,
+            versions: match kind.shape() {
+                Some(ApiShape::Seed) => &[group::V1ALPHA1],
+                Some(ApiShape::Upstream) | None => &[group::V1BETA1, group::V1ALPHA1],
+            },
+            scope: "Namespaced",
+            shape: kind.shape(),
+            scales: kind.scales(),
+            description,
+            rules: Value::Null,
+        }
+    }
+
+    /// The names of a kind of the group `policy.paddock.dev`. The names of its objects are in metrics, Events and the
+    /// status of Sandboxes, so they are labels of DNS.
+    fn of_policies(
+        (kind, plural, short_name): (&'static str, &'static str, &'static str),
+        about: &'static str,
+    ) -> Self {
+        let rules = json!([{
+            "rule": "self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+            "message": "metadata.name must consist of 1 to 63 lower-case letters, digits and dashes",
+        }]);
+        let versions = &[group::V1ALPHA1];
+        let (group, scope) = (group::POLICY, "Cluster");
+        Self { group, kind, plural, short_name, versions, scope, shape: None, scales: false, description: about, rules }
+    }
+}
+
 fn definition<S: JsonSchema, T: JsonSchema>(
-    own: Kind,
+    names: Names,
     list_types: &ListTypes,
-    (short_name, description): (&str, &str),
     mut columns: Vec<CustomResourceColumnDefinition>,
 ) -> CustomResourceDefinition {
     let spec = structural::<S>(list_types);
-    let mut spec = match own.shape() {
+    let Names { group, kind, plural, short_name, versions, scope, shape, scales, description, rules } = names;
+    let mut spec = match shape {
         Some(shape) => for_shape(spec, shape),
         None => spec,
     };
     limit_sizes(&mut spec);
-    let (group, kind, plural) = (own.group(), own.name(), own.plural());
-    // The first version is the storage version.
-    let versions: &[&str] = match own.shape() {
-        Some(ApiShape::Seed) => &[group::V1ALPHA1],
-        Some(ApiShape::Upstream) | None => &[group::V1BETA1, group::V1ALPHA1],
-    };
-    let schema = json!({
+    let mut schema = json!({
         "description": description,
         "type": "object",
         "required": ["spec"],
@@ -130,6 +213,9 @@ fn definition<S: JsonSchema, T: JsonSchema>(
             "status": structural::<T>(list_types),
         },
     });
+    if !rules.is_null() {
+        schema["x-kubernetes-validations"] = rules;
+    }
     columns.insert(
         columns.iter().position(|c| c.priority.is_some()).unwrap_or(columns.len()),
         column("Age", "date", ".metadata.creationTimestamp", ALWAYS),
@@ -142,7 +228,7 @@ fn definition<S: JsonSchema, T: JsonSchema>(
         additional_printer_columns: Some(columns.clone()),
         subresources: Some(CustomResourceSubresources {
             status: Some(CustomResourceSubresourceStatus(json!({}))),
-            scale: own.scales().then(|| CustomResourceSubresourceScale {
+            scale: scales.then(|| CustomResourceSubresourceScale {
                 spec_replicas_path: ".spec.replicas".to_owned(),
                 status_replicas_path: ".status.replicas".to_owned(),
                 label_selector_path: Some(".status.selector".to_owned()),
@@ -164,11 +250,19 @@ fn definition<S: JsonSchema, T: JsonSchema>(
                 short_names: Some(vec![short_name.to_owned()]),
                 categories: Some(vec!["paddock".to_owned()]),
             },
-            scope: "Namespaced".to_owned(),
+            scope: scope.to_owned(),
             ..CustomResourceDefinitionSpec::default()
         },
         status: None,
     }
+}
+
+fn ready() -> CustomResourceColumnDefinition {
+    column("Ready", "string", r#".status.conditions[?(@.type=="Ready")].status"#, ALWAYS)
+}
+
+fn reason() -> CustomResourceColumnDefinition {
+    column("Reason", "string", r#".status.conditions[?(@.type=="Ready")].reason"#, ALWAYS)
 }
 
 /// The path of the template's name in a pool or claim.

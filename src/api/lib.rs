@@ -6,7 +6,7 @@
 //!
 //! Start reading at [`sandbox`]. Each kind has one file ([`sandbox`], [`template`], [`pool`], [`claim`]) with all its
 //! versions and both of its shapes. [`claim_data`] has the parts of a template and a claim about the data that a claim
-//! brings. [`kind`] names and classifies the kinds. [`names`] has every label, annotation,
+//! brings. [`plugin`] and [`policy`] have the kinds by which a platform team installs and binds plugins. [`kind`] names and classifies the kinds. [`names`] has every label, annotation,
 //! condition and reason. [`document`] is an object of any kind as it is read. [`mode`] reads the mode of a Sandbox from
 //! its two fields, [`duration`] parses Go durations, [`activity`] has the rules for records of activity, [`tcp_wake`] has
 //! the ports by which TCP connections resume Sandboxes, [`throttle`] has the record of a throttled pod, [`schedule`] the
@@ -25,6 +25,8 @@ pub mod duration;
 pub mod kind;
 pub mod mode;
 pub mod names;
+pub mod plugin;
+pub mod policy;
 pub mod pool;
 pub mod sandbox;
 pub mod schedule;
@@ -45,6 +47,13 @@ pub use claim_data::{ClaimDataSpec, ClaimDataStart, ClaimFile, SecretKeyRef};
 pub use common::{
     DecidingPlugin, DrainPolicy, Hook, NameRef, OperatingMode, PodMetadata, PodTemplate, PolicyState, ResumePolicy,
     ShutdownPolicy, VolumeClaimMetadata, VolumeClaimTemplate,
+};
+pub use plugin::{
+    BuiltInPlugin, ComponentSource, ConfigMapKey, PluginLimits, PluginReplica, SandboxPlugin, SandboxPluginSpec,
+    SandboxPluginStatus,
+};
+pub use policy::{
+    PluginFailurePolicy, PolicyMode, ReviewedKind, SandboxPolicy, SandboxPolicySpec, SandboxPolicyStatus,
 };
 pub use pool::{SandboxWarmPool, SandboxWarmPoolSpec, SandboxWarmPoolStatus, UpdateStrategy, UpdateStrategyType};
 pub use sandbox::{Sandbox, SandboxSpec, SandboxStatus, SuspendedBy, TemplateOrigin};

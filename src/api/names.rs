@@ -240,6 +240,31 @@ pub mod reason {
     pub const CLAIM_DATA_PENDING: &str = "ClaimDataPending";
     /// `Ready` of a claim: its Sandbox has no `Ready` condition yet.
     pub const SANDBOX_NOT_READY: &str = "SandboxNotReady";
+
+    /// `Ready` of a SandboxPlugin: every Ready replica of the operator uses the component of the spec.
+    pub const LOADED: &str = "Loaded";
+    /// `Ready` of a SandboxPlugin: not every Ready replica uses the component yet.
+    pub const WAITING_FOR_REPLICAS: &str = "WaitingForReplicas";
+    /// `Ready` of a SandboxPlugin: there is no component at its source.
+    pub const SOURCE_NOT_FOUND: &str = "SourceNotFound";
+    /// `Ready` of a SandboxPlugin: the component has another digest than the spec.
+    pub const DIGEST_MISMATCH: &str = "DigestMismatch";
+    /// `Ready` of a SandboxPlugin: the component or its limits are refused.
+    pub const LOAD_FAILED: &str = "LoadFailed";
+    /// `Ready` of a SandboxPlugin: a built-in plugin or a plugin of the directory has the same name.
+    pub const NAME_TAKEN: &str = "NameTaken";
+    /// `Ready` of a SandboxPolicy: the plugin is asked with the settings of the spec.
+    pub const BOUND: &str = "Bound";
+    /// `Ready` of a SandboxPolicy: its SandboxPlugin does not exist.
+    pub const PLUGIN_NOT_FOUND: &str = "PluginNotFound";
+    /// `Ready` of a SandboxPolicy: no version of its SandboxPlugin can be used.
+    pub const PLUGIN_NOT_LOADED: &str = "PluginNotLoaded";
+    /// `Ready` of a SandboxPolicy: the plugin does not export the hook.
+    pub const HOOK_NOT_EXPORTED: &str = "HookNotExported";
+    /// `Ready` of a SandboxPolicy: the plugin refuses the settings.
+    pub const INVALID_SETTINGS: &str = "InvalidSettings";
+    /// `Ready` of a SandboxPolicy: a field of the spec has a fault.
+    pub const INVALID_SPEC: &str = "InvalidSpec";
 }
 
 /// Messages of conditions that clients compare.
@@ -292,6 +317,8 @@ pub mod object {
     pub const OPERATOR_NAMESPACE: &str = "agent-sandbox-system";
     /// The name of the operator's Deployment and ServiceAccount.
     pub const OPERATOR_DEPLOYMENT: &str = "agent-sandbox-controller";
+    /// The field manager of the conditions of plugins and policies.
+    pub const POLICY_STATUS_MANAGER: &str = "paddock-plugins";
     /// The name of the gateway's Deployment and ServiceAccount, which is that of upstream's router.
     pub const GATEWAY_DEPLOYMENT: &str = "sandbox-router";
     /// The name of the gateway's Service, for which upstream's clients look.

@@ -14,8 +14,10 @@ pub(crate) mod tests;
 mod workload;
 
 use k8s_openapi::api::admissionregistration::v1 as admission;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use paddock_api::crd::selected;
 use paddock_api::kind::Kind;
+use paddock_api::names::group;
 use serde_json::Value;
 
 pub(crate) use guards::guards;
@@ -32,9 +34,10 @@ use crate::webhook::{ClientConfig, Desired, configurations};
 /// All objects, in the order in which they can be applied.
 #[must_use]
 pub fn all(settings: &Settings) -> Vec<Value> {
-    let served = selected(settings.shapes)
-        .into_iter()
-        .filter(|definition| settings.extensions || definition.spec.names.kind == Kind::Sandbox.name());
+    let always = |definition: &CustomResourceDefinition| {
+        definition.spec.names.kind == Kind::Sandbox.name() || definition.spec.group == group::POLICY
+    };
+    let served = selected(settings.shapes).into_iter().filter(|definition| settings.extensions || always(definition));
     let definitions: Vec<Value> = served.map(|definition| document(&definition)).collect();
     definitions.into_iter().chain(files(settings).into_iter().flat_map(|(_, documents)| documents)).collect()
 }

@@ -37,7 +37,7 @@ async fn definitions_are_structural() {
     let ns = TestNamespace::existing(&setup().await.cluster, "default");
     let list = ns.read("/apis/apiextensions.k8s.io/v1/customresourcedefinitions").await.unwrap();
     let ours: Vec<&Value> = list["items"].as_array().unwrap().iter().collect();
-    assert_eq!(ours.len(), 7);
+    assert_eq!(ours.len(), 9);
     for definition in ours {
         let name = &definition["metadata"]["name"];
         for condition in definition["status"]["conditions"].as_array().unwrap() {

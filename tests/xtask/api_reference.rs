@@ -56,7 +56,7 @@ pub fn generate(tree: &Tree) -> Result<String> {
         }
     }
     ensure!(!definitions.is_empty(), "there is no definition in crds/");
-    // The order is the Sandbox, then the other kinds in the upstream shape, and then the seed shape.
+    // The order is the Sandbox, then the other kinds in the upstream shape, then the seed shape, and then the policies.
     definitions.sort_by_key(|d| (order(d), text(&d["spec"]["names"]["kind"]).to_owned()));
     let mut reference = INTRODUCTION.to_owned();
     reference += "\n| kind | group | versions | shape |\n|---|---|---|---|\n";
@@ -73,14 +73,20 @@ pub fn generate(tree: &Tree) -> Result<String> {
 
 fn order(definition: &Value) -> usize {
     match shape(definition) {
+        "both" if is_of_policies(definition) => 3,
         "both" => 0,
         "upstream" => 1,
         _ => 2,
     }
 }
 
+/// Whether the kind belongs to plugins and policies, which are the same in both shapes.
+fn is_of_policies(definition: &Value) -> bool {
+    definition["spec"]["group"] == "policy.paddock.dev"
+}
+
 fn shape(definition: &Value) -> &'static str {
-    if definition["spec"]["names"]["kind"] == "Sandbox" {
+    if definition["spec"]["names"]["kind"] == "Sandbox" || is_of_policies(definition) {
         "both"
     } else if text(&definition["spec"]["group"]).starts_with("extensions.") {
         "upstream"

@@ -1,0 +1,129 @@
+//! SandboxPolicy: binds a hook of a [`SandboxPlugin`](crate::SandboxPlugin) to objects.
+//! `sandboxpolicies.policy.paddock.dev`, v1alpha1, cluster-scoped.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use crate::common::Hook;
+
+/// A hook of a plugin, the objects that it decides about, and the settings with which it decides.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "policy.paddock.dev",
+    version = "v1alpha1",
+    kind = "SandboxPolicy",
+    plural = "sandboxpolicies",
+    status = "SandboxPolicyStatus",
+    schema = "disabled",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.kinds) || self.hook == 'admission'")
+        .message("kinds must be left out, because only the hook admission is about several kinds")
+        .field_path(".kinds"),
+    validation = Rule::new("!has(self.mode) || self.hook == 'admission' || !(self.mode in ['Warn', 'Audit'])")
+        .message("must be Enforce or Shadow, because Warn and Audit are for the hook admission alone")
+        .field_path(".mode")
+)]
+pub struct SandboxPolicySpec {
+    /// The name of the SandboxPlugin that decides.
+    #[schemars(length(min = 1, max = 63))]
+    pub plugin: String,
+    /// The hook for which the plugin decides. The plugin must export it.
+    pub hook: Hook,
+    /// The effect of the decisions. Enforce (the default) acts on them. Warn turns a denial into a warning for the user.
+    /// Audit writes it to the log, and to the audit log of the API server. Shadow only counts the decisions. Warn and
+    /// Audit are for the hook admission alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<PolicyMode>,
+    /// The position among the policies of the hook. Lower numbers are asked first, and the names decide between equal
+    /// numbers. The default is 0. For the hook admission, all policies are asked. For another hook, the first policy that
+    /// selects the object decides, and the policies after it are asked if its plugin fails and its failurePolicy is
+    /// Ignore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -2_147_483_648_i64, max = 2_147_483_646))]
+    pub order: Option<i32>,
+    /// The label selector for namespaces. If absent or empty, all namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
+    /// The label selector for the Sandbox, pool, Pod or pod template. If absent or empty, all objects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_selector: Option<LabelSelector>,
+    /// The kinds about whose admission the plugin decides. If absent, every kind that is reviewed. Only for the hook
+    /// admission.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 5), extend("x-kubernetes-list-type" = "set"))]
+    pub kinds: Option<Vec<ReviewedKind>>,
+    /// The settings for the plugin, which checks them itself. If absent, `{}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object")]
+    pub settings: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The consequence if the plugin fails, or if it is missing: Fail, Ignore or Fallback. The default is Fail for the
+    /// hooks admission and runtime-class, and Fallback for the hooks idle and pool-size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_policy: Option<PluginFailurePolicy>,
+}
+
+/// The effect of the decisions of a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PolicyMode {
+    /// The decisions take effect.
+    #[default]
+    Enforce,
+    /// A denial becomes a warning for the user.
+    Warn,
+    /// A denial is logged, and is in the audit log of the API server.
+    Audit,
+    /// The decisions are counted.
+    Shadow,
+}
+
+/// A kind about whose admission plugins are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ReviewedKind {
+    /// Pods of generated code, and the pods of Sandboxes.
+    Pod,
+    /// Sandboxes.
+    Sandbox,
+    /// Claims.
+    SandboxClaim,
+    /// Templates.
+    SandboxTemplate,
+    /// Pools.
+    SandboxWarmPool,
+}
+
+/// The consequence of a failure of a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PluginFailurePolicy {
+    /// The hooks admission and runtime-class deny. The hooks idle and pool-size use the built-in plugin.
+    Fail,
+    /// The next policy is asked, as if this one did not exist.
+    Ignore,
+    /// The built-in plugin of the hook answers in the place of this one.
+    Fallback,
+}
+
+/// The observed state of a SandboxPolicy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxPolicyStatus {
+    /// The generation of the spec that the conditions describe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The digest of the component that decides for this policy. Absent if none does, so that the failurePolicy applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Conditions of the policy. Ready is True if the leader asks the plugin with the settings of the spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The API server keeps every field of the settings, because only the plugin knows them.
+fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
