@@ -55,10 +55,20 @@ pub fn selected_events(
     kind: Kind,
     selection: Selection<'_>,
 ) -> impl Stream<Item = watcher::Result<watcher::Event<Document>>> + Send + use<> {
-    let resource = resource(kind);
+    let namespace = selection.namespace.filter(|_| kind.namespaced());
+    resource_events(client, &resource(kind), Selection { namespace, ..selection })
+}
+
+/// Lists and watches some objects of a resource, as [`events`] does for all objects of a kind. A namespace selects the
+/// objects in it, so the resource has to be namespaced.
+pub fn resource_events(
+    client: &Client,
+    resource: &ApiResource,
+    selection: Selection<'_>,
+) -> impl Stream<Item = watcher::Result<watcher::Event<Document>>> + Send + use<> {
     let api: Api<Document> = match selection.namespace {
-        Some(namespace) if kind.namespaced() => Api::namespaced_with(client.clone(), namespace, &resource),
-        Some(_) | None => Api::all_with(client.clone(), &resource),
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
+        None => Api::all_with(client.clone(), resource),
     };
     let config = watcher::Config { label_selector: selection.labels.map(str::to_owned), ..watcher_config() };
     // The lists that expired one after the other, and the watcher that continues.

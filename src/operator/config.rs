@@ -103,6 +103,8 @@ pub struct Config {
     pub leadership: Leadership,
     /// The name of this process among the replicas. No other process may have the same name, now or earlier.
     pub identity: String,
+    /// The name of the pod that this process runs in. If absent, it runs outside of a cluster.
+    pub pod: Option<String>,
     /// The address of `/metrics`.
     pub metrics: ListenAddress,
     /// The protection of `/metrics`.
@@ -140,6 +142,7 @@ impl Config {
             kube_api_burst: None,
             leadership: Leadership::Alone,
             identity: identity.into(),
+            pod: None,
             metrics: ListenAddress::loopback(),
             metrics_access: MetricsAccess::Open,
             health: ListenAddress::loopback(),

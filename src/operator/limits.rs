@@ -153,6 +153,27 @@ pub const REPLACED_PLUGIN_LIFETIME: Duration = Duration::from_secs(60);
 /// that is not loaded fails by its policy.
 pub const PLUGIN_READINESS_WAIT: Duration = Duration::from_secs(60);
 
+/// The longest wait at the start for the plugins and policies of the cluster. An API server answers a list in
+/// milliseconds. Without an answer, every hook fails until there is one.
+pub const PLUGIN_OBJECTS_WAIT: Duration = Duration::from_secs(5);
+
+/// The interval at which a trial of a plugin is repeated that other calls left no memory for.
+pub const PLUGIN_TRIAL_RETRY: Duration = Duration::from_secs(1);
+
+/// The interval at which a replica writes the numbers of a plugin's calls, if they changed. A dashboard reads metrics, and
+/// a write a minute for each plugin and replica costs nothing.
+pub const PLUGIN_CALLS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The time after which the status of a plugin or policy is written again that could not be written.
+pub const PLUGIN_REPORT_RETRY: Duration = Duration::from_secs(2);
+
+/// The time for which a replica that ends removes its entries from the status of plugins.
+pub const PLUGIN_REPORT_END: Duration = Duration::from_secs(3);
+
+/// The rate at which the conditions of one plugin or policy are written. A change has a few steps, and two operators that
+/// disagree about an object must not write it without end.
+pub const PLUGIN_CONDITIONS: Rate = Rate::new(Duration::from_secs(10), 20);
+
 /// The number of reconciles that `/debug/seen` keeps.
 pub const TRACE_CAPACITY: NonZeroUsize = nonzero(512);
 

@@ -18,6 +18,7 @@ use paddock_api::kind::Kind;
 use paddock_core::object::Object;
 use paddock_core::plan::{Op, Outcome};
 use paddock_core::question::{Answer, Failure, FailureKind, PluginRequest};
+use paddock_core::unenforced::UnenforcedAnswer;
 use paddock_kube::leader::Obstacle;
 use paddock_kube::server::Incident;
 use parking_lot::Mutex;
@@ -181,6 +182,15 @@ impl Metrics {
             };
             plugin_refused.with_label_values(&[name]).set(i64::from(refused));
             plugin_not_loaded.with_label_values(&[name]).set(i64::from(not_loaded));
+        }
+    }
+
+    /// Counts the answers for policies that do not act.
+    pub fn unenforced(&self, answers: &[UnenforcedAnswer]) {
+        for UnenforcedAnswer { binding, hook, mode, effect, .. } in answers {
+            let policy = binding.split_once('/').map_or(binding.as_str(), |(_, policy)| policy);
+            let labels = [policy, hook.as_str(), mode.as_str(), effect.as_str()];
+            self.inner.families.unenforced.with_label_values(&labels).inc();
         }
     }
 

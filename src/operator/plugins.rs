@@ -1,4 +1,5 @@
-//! The plugins: the built-ins, and those of a source such as the plugin directory.
+//! The plugins: the built-ins, those of a source such as the plugin directory, and those of objects in the cluster
+//! ([`objects`]).
 //!
 //! `NAME.wasm` in the directory takes over every hook that it exports, for every object, as soon as the operator finds
 //! it. `NAME.yaml` beside it can narrow that ([`plugin_config`]). If a component or a file is invalid, it is refused,
@@ -14,8 +15,10 @@ mod failures;
 mod loader;
 mod loading;
 pub mod memory;
+pub mod objects;
 pub mod plugin_config;
 pub mod source;
+mod sources;
 
 #[cfg(test)]
 mod tests;
@@ -30,7 +33,7 @@ use paddock_core::binding::Bindings;
 use paddock_plugin_host::{Host, LoadError, PluginReport};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use blocking::blocking;
@@ -38,11 +41,15 @@ pub use cache::PluginCache;
 pub use client::{MeasuredClient, PluginClient, Policies};
 pub(crate) use client::{ask_all, metered};
 use failures::Failures;
-use loader::Loader;
 pub use loader::{PluginState, PluginStatus};
 pub use loading::{check, check_name};
+use objects::check::PolicyCheck;
+use objects::feed::{ObjectSource, SeenObjects};
+use objects::usage::CallCounts;
+use objects::{ObjectContent, ObjectStates};
 pub use source::PluginSource;
 use source::{SourceContent, SourceError};
+use sources::Loaders;
 
 use crate::limits;
 
@@ -58,70 +65,126 @@ pub struct Plugins {
     pub status: watch::Receiver<Vec<PluginStatus>>,
     /// The loaded plugins and their quarantines.
     pub reports: Reports,
+    /// The plugins and policies that are objects of the cluster.
+    pub objects: Objects,
 }
 
-/// Loads the built-ins and the plugins that the source holds now. Then follows the changes of the source. The cache is
-/// a directory that keeps the last good version of each plugin.
+/// The plugins and policies that are objects of the cluster.
+#[derive(Clone)]
+pub struct Objects {
+    /// The objects with their status.
+    pub seen: watch::Receiver<SeenObjects>,
+    /// The state of the objects on this replica.
+    pub states: watch::Receiver<ObjectStates>,
+    /// The check of a policy before it is stored.
+    pub check: PolicyCheck,
+    /// The numbers of calls.
+    pub calls: CallCounts,
+}
+
+/// The places that plugins come from.
+pub struct Sources<S> {
+    /// The source of files, such as the plugin directory.
+    pub files: Option<S>,
+    /// The objects of the cluster.
+    pub objects: Option<ObjectSource>,
+    /// The directory that keeps the last good version of each plugin.
+    pub cache: Option<PathBuf>,
+}
+
+/// Loads the built-ins and the plugins that the sources hold now. Then follows the changes of the sources.
 ///
 /// # Errors
-/// If a built-in does not load. Faults of the source and its files are in the status and not in this error.
+/// If a built-in does not load. Faults of the sources and their files are in the status and not in this error.
 pub async fn start<S: PluginSource>(
     host: Arc<Host>,
-    source: Option<S>,
-    cache: Option<PathBuf>,
+    sources: Sources<S>,
     stop: CancellationToken,
 ) -> Result<Plugins, LoadError> {
-    let mut loader = blocking({
+    let Sources { files, objects, cache } = sources;
+    let mut loaders = blocking({
         let host = Arc::clone(&host);
-        move || Loader::new(host, cache.map(PluginCache::open))
+        move || Loaders::new(host, cache)
     })
     .await?;
-    let mut contents = source.map(|source| Box::pin(source.contents()));
-    if let Some(content) = next(&mut contents).await {
-        loader = apply(loader, content).await;
+    let mut files = files.map(|source| Box::pin(source.contents()));
+    let seen = objects.as_ref().map_or_else(|| watch::Sender::default().subscribe(), ObjectSource::seen);
+    let mut objects = objects.map(|source| Box::pin(source.contents()));
+    if files.is_some() {
+        loaders = apply(loaders, News::Files(next(&mut files).await)).await;
     }
-    let (bindings, status) = (watch::Sender::new(loader.bindings()), watch::Sender::new(loader.status()));
+    if objects.is_some() {
+        let first = timeout(limits::PLUGIN_OBJECTS_WAIT, next(&mut objects)).await;
+        let late = |_| Err(format!("the API server did not answer within {:?}", limits::PLUGIN_OBJECTS_WAIT));
+        loaders = apply(loaders, News::Objects(first.unwrap_or_else(late))).await;
+    }
+    let (bindings, status) = (watch::Sender::new(loaders.bindings()), watch::Sender::new(loaders.status()));
+    let states = watch::Sender::new(loaders.states());
     let reports: Reports = Arc::new({
         let host = Arc::clone(&host);
         move |now| host.plugins(now)
     });
-    let policies = Policies { plugin_client: plugin_client(host), bindings: bindings.subscribe() };
-    let plugins = Plugins { policies, status: status.subscribe(), reports };
+    let calls = CallCounts::default();
+    let check = loaders.policy_check(Arc::clone(&host));
+    let objects_in_force = Objects { seen, states: states.subscribe(), check, calls: calls.clone() };
+    let policies = Policies { plugin_client: plugin_client(host, calls), bindings: bindings.subscribe() };
+    let plugins = Plugins { policies, status: status.subscribe(), reports, objects: objects_in_force };
     let follow = async move {
         loop {
-            match timeout(limits::REPLACED_PLUGIN_LIFETIME, next(&mut contents)).await {
-                Ok(Some(content)) => loader = apply(loader, content).await,
-                // The source has ended. The senders live on, or the receivers would take this for the end.
-                Ok(None) => std::future::pending().await,
-                Err(_elapsed) => loader.unload_replaced(Instant::now()),
-            }
-            publish(&bindings, loader.bindings());
-            publish(&status, loader.status());
+            let wait = if loaders.waits() { limits::PLUGIN_TRIAL_RETRY } else { limits::REPLACED_PLUGIN_LIFETIME };
+            let news = tokio::select! {
+                content = next(&mut files) => News::Files(content),
+                content = next(&mut objects) => News::Objects(content),
+                () = sleep(wait) => News::Time,
+            };
+            loaders = apply(loaders, news).await;
+            publish(&bindings, loaders.bindings());
+            publish(&status, loaders.status());
+            publish(&states, loaders.states());
         }
     };
     tokio::spawn(async move { stop.run_until_cancelled(follow).await.unwrap_or(()) });
     Ok(plugins)
 }
 
-/// The next content of the source, if there is a source that has not ended.
-async fn next<S: Stream + Unpin>(contents: &mut Option<S>) -> Option<S::Item> {
-    contents.as_mut()?.next().await
+/// The reason to look at the plugins again.
+enum News {
+    Files(Result<SourceContent, SourceError>),
+    Objects(Result<ObjectContent, String>),
+    Time,
 }
 
-/// Puts the content of the source in force.
-async fn apply(mut loader: Loader, content: Result<SourceContent, SourceError>) -> Loader {
+/// The next content of a source. If there is no source, or it has ended, there is none, and the wait never ends.
+async fn next<S: Stream + Unpin>(contents: &mut Option<S>) -> S::Item {
+    if let Some(stream) = contents
+        && let Some(content) = stream.next().await
+    {
+        return content;
+    }
+    *contents = None;
+    std::future::pending().await
+}
+
+/// Puts the news in force.
+async fn apply(mut loaders: Loaders, news: News) -> Loaders {
     blocking(move || {
-        loader.apply(content, Instant::now());
-        loader
+        let now = Instant::now();
+        match news {
+            News::Files(content) => loaders.apply_files(content, now),
+            News::Objects(content) => loaders.apply_objects(content, now),
+            News::Time => loaders.pass_time(now),
+        }
+        loaders
     })
     .await
 }
 
-/// The client that reconciles and reviews use to ask plugins. It logs the failures of all plugins.
-fn plugin_client(host: Arc<Host>) -> MeasuredClient {
+/// The client that reconciles and reviews use to ask plugins. It counts the calls, and logs the failures.
+fn plugin_client(host: Arc<Host>, calls: CallCounts) -> MeasuredClient {
     let failures: Mutex<Failures> = Mutex::default();
     Arc::new(move |ask, now| {
         let (result, usage) = host.ask_measured(ask, now);
+        calls.count(&ask.plugin.name, &result);
         if let Err(failure) = &result {
             let hook = ask.question.hook();
             let due = failures.lock().due(&ask.plugin.name, hook, failure.kind, now);

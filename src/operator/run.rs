@@ -24,7 +24,9 @@ use crate::endpoints::{Debug, Readiness, Scrape, debug, protect};
 use crate::limiter::WriteLimiter;
 use crate::metrics::{Metrics, MetricsError};
 use crate::plugins::directory::DirectorySource;
-use crate::plugins::{Plugins, metered};
+use crate::plugins::objects::feed::ObjectSource;
+use crate::plugins::objects::report::{Replica, Reporter};
+use crate::plugins::{Plugins, Sources, metered};
 use crate::queue::{Queue, Trigger};
 use crate::reconcile::{Reconciler, Traces};
 use crate::record::Recorder;
@@ -56,7 +58,8 @@ pub async fn run(config: Config, kube: kube::Config, shutdown: impl Future<Outpu
     }
 }
 
-/// Starts an operator with the built-in plugins and the plugins of `--plugin-dir`. It runs until it is stopped.
+/// Starts an operator with the built-in plugins, the plugins of `--plugin-dir` and those of the cluster's objects. It runs
+/// until it is stopped.
 ///
 /// # Errors
 /// If a client cannot be created, an address cannot be listened on, or a built-in plugin does not load.
@@ -67,17 +70,26 @@ pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error>
     let host = Arc::new(Host::new(HostConfig { memory_bytes, ..HostConfig::default() })?);
     let largest = host.config().component_bytes as u64;
     let directory = |dir| DirectorySource::new(dir, limits::PLUGIN_DIRECTORY_POLL_INTERVAL, largest);
-    let source = config.plugin_dir.clone().map(directory);
-    let cache = config.plugin_cache_dir.clone();
-    let plugins = plugins::start(host, source, cache, stop_plugins.clone()).await?;
+    let clock = Clock::default();
+    let reader = client(&kube, false, &clock).map_err(|error| Error::Client(Box::new(error)))?;
+    let sources = Sources {
+        files: config.plugin_dir.clone().map(directory),
+        objects: Some(ObjectSource::new(reader, config.settings.own_namespace.clone())),
+        cache: config.plugin_cache_dir.clone(),
+    };
+    let plugins = plugins::start(host, sources, stop_plugins.clone()).await?;
     let end_with_us = stop_plugins.drop_guard();
-    start_with(config, kube, plugins, end_with_us).await
+    start_with(config, (kube, clock), plugins, end_with_us).await
 }
 
 /// Starts an operator with these plugins.
-async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard: DropGuard) -> Result<Running, Error> {
+async fn start_with(
+    config: Config,
+    (kube, clock): (kube::Config, Clock),
+    plugins: Plugins,
+    guard: DropGuard,
+) -> Result<Running, Error> {
     let metrics = Metrics::new()?;
-    let clock = Clock::default();
     let world = SharedWorld::new(World::new(config.settings.clone())).with_clock(clock.clone());
     let queue = Queue::new(config.workers, config.seed);
     let limiter = WriteLimiter::new(config.kube_api_qps, config.kube_api_burst);
@@ -157,6 +169,11 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
                 fence: fence.clone(),
                 unsynced: unsynced.subscribe(),
                 plugin_client: plugin_client.clone(),
+                policy_check: plugins.objects.check,
+                on_unenforced: Arc::new({
+                    let metrics = metrics.clone();
+                    move |answers| metrics.unenforced(answers)
+                }),
                 reviews: Reviews::register(metrics.registry()).map_err(MetricsError::from)?,
                 clock: clock.clone(),
                 on_incident: metrics.incidents("webhook-bind-address"),
@@ -196,6 +213,17 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     spawn(&mut tasks, "bindings", follow_bindings(plugins.policies.bindings, world.clone(), queue.clone()));
 
     let (leading, election) = start_election(&config, (&side, &clock), &fence, obstacle);
+    let stop_reports = CancellationToken::new();
+    let reporter = Reporter {
+        client: side.clone(),
+        replica: replica(&config),
+        seen: plugins.objects.seen,
+        states: plugins.objects.states,
+        leading: leading.clone(),
+        calls: plugins.objects.calls,
+        clock: clock.clone(),
+    };
+    let reports = Some((stop_reports.clone(), tokio::spawn(reporter.run(stop_reports))));
     let writer = Writer::new(writer, world.clone(), queue.clone(), (limiter, fence), metrics.clone());
     let reconciler =
         Reconciler { world: world.clone(), plugin_client, writer, events, metrics: metrics.clone(), traces };
@@ -211,10 +239,18 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
 
     let stop = CancellationToken::new();
     let webhook = webhook.map(|webhook| (stop_webhook, webhook));
-    let parts = Parts { tasks, work, election, webhook, world, queue, recorder, _plugins: guard };
+    let parts = Parts { tasks, work, election, webhook, reports, world, queue, recorder, _plugins: guard };
     let ended = tokio::spawn(supervise(parts, stop.clone()));
     info!(identity = config.identity, surface = config.shapes.as_str(), ?addresses, "started");
     Ok(Running { addresses, readiness, leading, stop, ended })
+}
+
+/// This replica, as the status of plugins names it.
+fn replica(config: &Config) -> Replica {
+    match (&config.pod, &config.settings.own_namespace) {
+        (Some(name), Some(namespace)) => Replica::Pod { namespace: namespace.clone(), name: name.clone() },
+        (Some(_), None) | (None, _) => Replica::Process(config.identity.clone()),
+    }
 }
 
 fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {

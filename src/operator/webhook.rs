@@ -36,7 +36,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-pub use app::{App, Look, look};
+pub use app::{App, Look, OnUnenforced, look};
 pub use config_sync::{Registration, WebhookConfigSync};
 pub use metrics::Reviews;
 pub use own_deployment::{Deployed, Workload};
@@ -46,6 +46,7 @@ pub use registration::{CONFIGURATION, ClientConfig, Desired, configurations, con
 use self::reservation::LeaderReservations;
 use crate::limits;
 use crate::plugins::PluginClient;
+use crate::plugins::objects::check::PolicyCheck;
 use crate::sync::UnsyncedKinds;
 use crate::world::SharedWorld;
 
@@ -115,6 +116,10 @@ pub struct Environment {
     pub unsynced: watch::Receiver<UnsyncedKinds>,
     /// The client that asks plugins.
     pub plugin_client: PluginClient,
+    /// The check of SandboxPolicies.
+    pub policy_check: PolicyCheck,
+    /// Receives the answers for policies that do not act.
+    pub on_unenforced: OnUnenforced,
     /// The metrics of reviews.
     pub reviews: Reviews,
     /// The clock of reviews and certificates.
@@ -131,8 +136,20 @@ pub struct Environment {
 /// Serves until `stop`, and then ends in order. It answers new calls for a few more seconds and finishes the calls in
 /// flight. Then it removes the webhook configurations if the Deployment does not exist any more.
 pub async fn start(config: WebhookConfig, listener: TcpListener, environment: Environment, stop: CancellationToken) {
-    let Environment { client, world, fence, unsynced, plugin_client, reviews, clock, on_incident, serving, registered } =
-        environment;
+    let Environment {
+        client,
+        world,
+        fence,
+        unsynced,
+        plugin_client,
+        policy_check,
+        on_unenforced,
+        reviews,
+        clock,
+        on_incident,
+        serving,
+        registered,
+    } = environment;
     // Without the name, reviews would treat the operator's own writes as those of a user.
     let Some(user) = wait_for_user(&client, &stop).await else { return };
     let serving_cert = ServingCert::default();
@@ -143,6 +160,7 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
     let touches = FairQueue::new(limits::TOUCHES);
     let app = App::new(look, plugin_client, activities.clone(), reviews.clone())
         .with_clock(clock.clone())
+        .with_policies(policy_check, on_unenforced)
         .with_reservations(Arc::new(reservations))
         .with_touches(touches.clone());
 

@@ -49,6 +49,7 @@ mod observe;
 mod operator;
 mod oracle;
 mod owners;
+mod plugin_objects;
 mod plugins;
 mod policies;
 mod pool;
@@ -98,6 +99,7 @@ pub(crate) fn tests() -> Vec<Test> {
         touched::tests(),
         idle::tests(),
         plugins::tests(),
+        plugin_objects::tests(),
         policies::tests(),
         guard::tests(),
         webhook::tests(),

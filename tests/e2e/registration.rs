@@ -111,7 +111,7 @@ async fn a_strangers_change_of_any_field_of_an_entry_is_restored() {
     let scene = Scene::start().await;
     let operator = scene.operator("operator", &["--webhook-url=https://ADDRESS"]).await;
     let registered = scene.entries().await;
-    assert_eq!((registered[0].len(), registered[1].len()), (3, 6), "a replica is ready after it has registered");
+    assert_eq!((registered[0].len(), registered[1].len()), (3, 7), "a replica is ready after it has registered");
     assert!(unregistered(&operator).await.is_empty());
     // A stranger's own entry beside ours stays.
     let stranger = json!({
@@ -171,7 +171,7 @@ async fn a_strangers_change_of_any_field_of_an_entry_is_restored() {
         verbose(&operator).await.contains(&format!("belongs to the operator in namespace {}", namespace.namespace))
     })
     .await;
-    assert_eq!(unregistered(&operator).await.len(), 6);
+    assert_eq!(unregistered(&operator).await.len(), 7);
     operator.process.signal(Signal::Terminate).await.expect("a signal");
     eventually("the operator ends", async || !operator.process.running()).await;
     assert!(scene.stored(CONFIGURATIONS[0]).await.is_none(), "its own configuration ends with it");

@@ -98,6 +98,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         kube_api_burst: work.kube_api_burst,
         leadership: elected(leadership, &own_namespace, in_cluster)?,
         identity: identity(seed),
+        pod: pod.as_ref().map(|pod| pod.name.clone()).filter(|name| !name.is_empty()),
         metrics: listen.metrics_bind_address,
         metrics_access: if listen.metrics_secure {
             MetricsAccess::Authorized { certificate: listen.metrics_cert_dir.map(|dir| Mounted { dir }) }

@@ -83,6 +83,8 @@ pub enum Entry {
     OwnNamespace,
     /// Exec, attach, port-forward and proxy.
     Connect,
+    /// SandboxPolicies, whose plugin checks their settings.
+    Policies,
 }
 
 impl Entry {

@@ -3,12 +3,16 @@
 //! [`writes`] names the verbs of the operations that plans contain, for each kind. A test compares it with the plans of
 //! all scenarios, so the operator gets no right that it does not use. Each part of the operator that can be switched off
 //! has a role of its own: the kinds of each API shape, the data of claims, the throttle of idle Sandboxes, the protection of
-//! the metrics, and the webhook.
+//! the metrics, and the webhook. Plugins and policies are not reconciled, so their kinds are not in the table.
+
+use std::borrow::Cow;
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource as _;
 use paddock_api::kind::{ApiShape, ChildKind, Class, Kind, OwnKind};
 use paddock_api::names::{group, object, right};
+use paddock_api::{SandboxPlugin, SandboxPolicy};
 use serde_json::{Value, json};
 
 use super::common::{CONFIGURATIONS, POLICIES, Settings, Webhook, labelled};
@@ -149,6 +153,7 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
         rules.extend(of_kind(kind, |write| !is_of_extensions(kind, write)));
     }
     cluster_wide.push(guard_rule(&guards(settings, &settings.user())));
+    cluster_wide.extend(plugin_rules());
     of_namespaces.push(event_rule());
     let mut grants = match served() {
         Scope::Cluster => {
@@ -172,7 +177,13 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
     if settings.throttle {
         grants.push(grant("-throttle", served(), throttle_rules()));
     }
-    grants.push(grant("", own(), lease_rules()));
+    let mut of_process = lease_rules();
+    of_process.push(component_rule());
+    // The replicas of the operator. An operator reads every Pod of the namespaces that it serves anyway.
+    if settings.served_namespace.as_ref().is_some_and(|served| *served != settings.namespace) {
+        of_process.push(rule(Kind::Pod.group(), &[Kind::Pod.plural()], &["list", "watch"]));
+    }
+    grants.push(grant("", own(), of_process));
     if settings.secures_metrics() {
         // The readers of the metrics.
         grants.push(grant("-metrics", Scope::Cluster, review_rules()));
@@ -198,6 +209,10 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
     if settings.served_namespace.is_some() && settings.webhook != Webhook::Off {
         grants.push(grant("-webhook-events", Scope::Namespace(CLUSTER_EVENTS), vec![event_rule()]));
     }
+    // So are plugins and policies. Operators for single namespaces exist side by side, each with a role of its own.
+    if let Some(served) = &settings.served_namespace {
+        grants.push(grant(&format!("-plugin-events.{served}"), Scope::Namespace(CLUSTER_EVENTS), vec![event_rule()]));
+    }
     grants
 }
 
@@ -205,6 +220,22 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
 pub(super) fn guard_rule(guards: &[[Value; 2]]) -> PolicyRule {
     let names: Vec<&str> = guards.iter().filter_map(|[policy, _]| policy["metadata"]["name"].as_str()).collect();
     named("admissionregistration.k8s.io", &POLICIES, &names, &["get"])
+}
+
+/// The rights to read plugins and policies, and to write their status.
+fn plugin_rules() -> [PolicyRule; 2] {
+    let plurals = [SandboxPlugin::plural(&()), SandboxPolicy::plural(&())];
+    let [statuses, objects] =
+        [plurals.each_ref().map(|plural| format!("{plural}/status")), plurals.map(Cow::into_owned)];
+    let rule =
+        |resources: &[String; 2], verbs: &[&str]| rule(group::POLICY, &resources.each_ref().map(String::as_str), verbs);
+    [rule(&objects, &["list", "watch"]), rule(&statuses, &["patch"])]
+}
+
+/// The right to read the ConfigMaps with the components of plugins. It is for the operator's own namespace alone: whoever
+/// writes a component decides about the Sandboxes of all namespaces.
+fn component_rule() -> PolicyRule {
+    rule("", &["configmaps"], &["list", "watch"])
 }
 
 /// The right to report Events.

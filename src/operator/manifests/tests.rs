@@ -93,7 +93,7 @@ fn every_watched_kind_is_readable_and_nothing_else_is() {
         // The watch of an operator for all namespaces includes the Leases of its names, and no other Lease.
         let (named, watched): (Vec<Right>, Vec<Right>) = granted(&settings)
             .into_iter()
-            .filter(|right| right.verb == "watch")
+            .filter(|right| right.verb == "watch" && !is_of_plugins(right, &settings))
             .partition(|right| right.names.is_some());
         let leases = named.iter().all(|r| {
             r.resource == "leases"
@@ -105,6 +105,37 @@ fn every_watched_kind_is_readable_and_nothing_else_is() {
             crate::Config { shapes: settings.shapes, extensions: settings.extensions, ..crate::Config::local("t") };
         let kinds = config.kinds().into_iter().map(|k| (k.group().to_owned(), k.plural().to_owned())).collect();
         assert_eq!(watched, kinds, "{settings:?}");
+    }
+}
+
+/// Whether a right to read is about plugins: the two kinds, and the components and replicas in the operator's namespace.
+fn is_of_plugins(right: &Right, settings: &Settings) -> bool {
+    let is_own = right.namespace.as_ref() == Some(&settings.namespace);
+    let serves_others = settings.served_namespace.as_ref() != Some(&settings.namespace);
+    let of_process = right.resource == "configmaps" || right.resource == "pods" && serves_others;
+    right.group == "policy.paddock.dev" || is_own && of_process
+}
+
+/// ConfigMaps are read in the namespace of the operator alone, and plugins are never written.
+#[test]
+fn components_are_read_in_the_operators_namespace_alone() {
+    for settings in modes() {
+        let rights = granted(&settings);
+        let of_maps: Vec<&Right> = rights.iter().filter(|right| right.resource == "configmaps").collect();
+        assert!(of_maps.iter().all(|right| right.namespace.as_ref() == Some(&settings.namespace)), "{of_maps:?}");
+        let verbs: Vec<&str> = of_maps.iter().map(|right| right.verb.as_str()).collect();
+        assert_eq!(verbs, ["list", "watch"], "{settings:?}");
+        let of_group = rights.iter().filter(|right| right.group == "policy.paddock.dev");
+        let of_group: Vec<_> = of_group.map(|right| (right.resource.as_str(), right.verb.as_str())).collect();
+        let expected = [
+            ("sandboxplugins", "list"),
+            ("sandboxplugins", "watch"),
+            ("sandboxplugins/status", "patch"),
+            ("sandboxpolicies", "list"),
+            ("sandboxpolicies", "watch"),
+            ("sandboxpolicies/status", "patch"),
+        ];
+        assert_eq!(of_group, expected, "{settings:?}");
     }
 }
 
@@ -260,7 +291,7 @@ fn each_mode_grants_what_it_needs_and_no_more() {
         for right in writes.filter(|r| r.namespace.is_none()) {
             let everywhere = settings.served_namespace.is_none()
                 || ["tokenreviews", "subjectaccessreviews"].contains(&right.resource.as_str())
-                || right.group == "admissionregistration.k8s.io";
+                || ["admissionregistration.k8s.io", "policy.paddock.dev"].contains(&right.group.as_str());
             assert!(everywhere, "{settings:?}: {right:?}");
         }
         for resource in ["sandboxes", "networkpolicies"] {
@@ -278,13 +309,12 @@ fn each_mode_grants_what_it_needs_and_no_more() {
             Webhook::Owned { .. } => (true, true, true),
             Webhook::Mounted | Webhook::Off => (false, false, false),
         };
-        // The Events about the webhook configurations are in the namespace `default`.
+        // The Events about the webhook configurations and the plugins are in the namespace `default`.
         let reports = |namespace: Option<&str>| {
             rights.iter().any(|r| r.resource == "events" && r.verb == "create" && r.namespace.as_deref() == namespace)
         };
         let of_configurations = reports(None) || reports(Some("default"));
-        let may_report = settings.served_namespace.is_none() || settings.webhook != Webhook::Off;
-        assert_eq!(of_configurations, may_report, "{settings:?}");
+        assert!(of_configurations, "{settings:?}");
         let verbs = [any(configurations, "patch"), any(configurations, "create"), any("secrets", "create")];
         assert_eq!(verbs, [patches, creates, secrets], "{settings:?}");
         // The operator reads the policies that limit it, and changes none.
@@ -337,9 +367,9 @@ fn every_right_to_write_has_an_admission_policy() {
 #[test]
 fn one_api_shape_leaves_out_the_definitions_of_the_other_and_passes_the_flag() {
     for (shapes, definitions, flag) in [
-        (ApiShapes::Both, 7, None),
-        (ApiShapes::Only(ApiShape::Seed), 4, Some("--surface=seed")),
-        (ApiShapes::Only(ApiShape::Upstream), 4, Some("--surface=upstream")),
+        (ApiShapes::Both, 9, None),
+        (ApiShapes::Only(ApiShape::Seed), 6, Some("--surface=seed")),
+        (ApiShapes::Only(ApiShape::Upstream), 6, Some("--surface=upstream")),
     ] {
         let documents = all(&Settings { shapes, ..Settings::default() });
         let count = documents.iter().filter(|d| d["kind"] == "CustomResourceDefinition").count();

@@ -99,6 +99,9 @@ families! {
             "paddock_plugin_failures_total": "Questions that a plugin did not answer, by failure.";
         plugin_seconds: HistogramVec, all, ["plugin", "hook"], CALL_SECONDS =>
             "paddock_plugin_duration_seconds": "Time that a plugin took to answer, in seconds.";
+        unenforced: IntCounterVec, all, ["policy", "hook", "mode", "effect"] =>
+            "paddock_policy_unenforced_total":
+            "Answers for SandboxPolicies in the modes Warn, Audit and Shadow, by the effect that they would have had.";
         plugin_info: IntGaugeVec, all, ["plugin", "digest"] =>
             "paddock_plugin_info": "1 for the digest of the component that a plugin uses on this replica.";
         plugin_refused: IntGaugeVec, all, ["plugin"] =>

@@ -1,7 +1,7 @@
 //! Turns the content of a source into plugins and bindings. A working plugin stays in force until a better version
 //! loads. A plugin without a working version is bound too: it fails, and its failure policy applies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -69,6 +69,8 @@ pub(super) struct Loader {
     cache: Option<PluginCache>,
     /// Replaced plugins that are still loaded, each with the time of its replacement.
     replaced: Vec<(PluginRef, Instant)>,
+    /// The plugins that another source uses. They stay loaded.
+    used_elsewhere: BTreeSet<PluginRef>,
 }
 
 /// The state of one plugin name in the source.
@@ -140,7 +142,20 @@ impl Loader {
         let built_ins = host.load_built_ins()?;
         let (content, plugins) = (SourceContent::default(), BTreeMap::new());
         let (is_known, has_read) = (false, false);
-        Ok(Self { host, built_ins, content, unread: None, is_known, has_read, plugins, cache, replaced: vec![] })
+        let (replaced, used_elsewhere) = (vec![], BTreeSet::new());
+        let unread = None;
+        Ok(Self { host, built_ins, content, unread, is_known, has_read, plugins, cache, replaced, used_elsewhere })
+    }
+
+    /// The names of all plugins of the source.
+    pub(super) fn names(&self) -> BTreeSet<String> {
+        self.plugins.keys().cloned().collect()
+    }
+
+    /// Takes another source into account: the plugins that it uses, and those that it has replaced.
+    pub(super) fn share(&mut self, used: BTreeSet<PluginRef>, replaced: Vec<PluginRef>, now: Instant) {
+        self.used_elsewhere = used;
+        self.replaced.extend(replaced.into_iter().map(|plugin| (plugin, now)));
     }
 
     /// The bindings in force.
@@ -341,7 +356,7 @@ impl Loader {
         let keep = limits::REPLACED_PLUGIN_LIFETIME;
         let active = |plugin: &PluginRef| {
             let mut loaded = self.plugins.values().filter_map(Entry::active);
-            loaded.any(|active| active.plugin.plugin == *plugin)
+            self.used_elsewhere.contains(plugin) || loaded.any(|active| active.plugin.plugin == *plugin)
         };
         let (due, rest): (Vec<_>, Vec<_>) =
             self.replaced.drain(..).partition(|(_, since)| now.saturating_duration_since(*since) >= keep);

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::directory::DirectorySource;
 use super::loader::Loader;
 use super::source::{Content, File, PluginFiles, PluginSource, SourceContent, SourceError};
-use super::{PluginStatus, start};
+use super::{PluginStatus, Sources, start};
 use crate::limits::REPLACED_PLUGIN_LIFETIME as KEEP;
 
 mod not_loaded;
@@ -350,7 +350,7 @@ async fn receivers_hear_of_changes_and_of_nothing_else() {
     let source = DirectorySource::new(world.dir.path().to_owned(), Duration::from_millis(20), u64::MAX);
     let stop = CancellationToken::new();
     fs::write(world.dir.path().join("fixed.wasm"), POOL_FIXED).unwrap();
-    let plugins = start(Arc::clone(&world.host), Some(source), None, stop.clone()).await.unwrap();
+    let plugins = start(Arc::clone(&world.host), files_of(source), stop.clone()).await.unwrap();
     let mut bindings = plugins.policies.bindings.clone();
     let first = |bindings: &tokio::sync::watch::Receiver<paddock_core::binding::Bindings>| {
         bindings.borrow().iter().find(|b| b.hook == Hook::PoolSize).unwrap().clone()
@@ -370,6 +370,11 @@ async fn receivers_hear_of_changes_and_of_nothing_else() {
     assert!(ended.is_err(), "the task ends with the token");
 }
 
+/// A source of files alone.
+fn files_of<S>(source: S) -> Sources<S> {
+    Sources { files: Some(source), objects: None, cache: None }
+}
+
 /// A source that is no directory.
 struct Bundle(Vec<SourceContent>);
 
@@ -387,7 +392,7 @@ async fn another_source_replaces_the_directory() {
     let files = PluginFiles { component: Some(file), config: None };
     let plugins = [("fixed".to_owned(), files)].into();
     let bundle = Bundle(vec![SourceContent { plugins, ignored: vec![] }]);
-    let started = start(host, Some(bundle), None, CancellationToken::new()).await.unwrap();
+    let started = start(host, files_of(bundle), CancellationToken::new()).await.unwrap();
     let bound = started.policies.bindings.borrow().iter().find(|b| b.hook == Hook::PoolSize).unwrap().clone();
     assert_eq!(bound.name, "fixed/pool-size");
     let paths: Vec<_> = started.status.borrow().iter().filter_map(|status| status.path.clone()).collect();

@@ -10,6 +10,7 @@ use paddock_core::plan::Requeue;
 use paddock_core::question::PluginReply;
 use paddock_core::record::Subject;
 use paddock_core::snapshot::Snapshot;
+use paddock_core::unenforced::unenforced;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, debug, error, info_span, warn};
@@ -116,7 +117,8 @@ impl Reconciler {
             return Vec::new();
         }
         let subject = Arc::new(Subject::of(snapshot));
-        let (snapshot, plugin_client) = (snapshot.clone(), self.plugin_client.clone());
+        let (counted, plugin_client) = (snapshot, self.plugin_client.clone());
+        let snapshot = snapshot.clone();
         let asked = tokio::task::spawn_blocking(move || {
             // Each round asks another binding, or asks it about another object.
             let rounds = snapshot.most_questions();
@@ -127,7 +129,12 @@ impl Reconciler {
             })
         });
         match asked.await {
-            Ok(answers) => answers,
+            Ok(answers) => {
+                if let Some(bindings) = counted.bindings() {
+                    self.metrics.unenforced(&unenforced(bindings, &answers));
+                }
+                answers
+            }
             Err(error) => {
                 // The plugin host panicked. The questions stay unanswered, and the core decides what follows.
                 error!(%error, "the plugin host panicked");

@@ -21,6 +21,8 @@ pub(super) struct Parts {
     pub(super) work: JoinHandle<()>,
     pub(super) election: Stoppable,
     pub(super) webhook: Stoppable,
+    /// The reports of the status of plugins.
+    pub(super) reports: Stoppable,
     pub(super) world: SharedWorld,
     pub(super) queue: Queue,
     pub(super) recorder: Recorder,
@@ -44,6 +46,11 @@ pub(super) async fn supervise(mut parts: Parts, stop: CancellationToken) -> Resu
     parts.queue.close();
     // This wait has its own time limit.
     let _ = parts.work.await;
+    if let Some((stop, reports)) = parts.reports {
+        stop.cancel();
+        // This wait has its own time limit.
+        let _ = reports.await;
+    }
     if let Some((stop, election)) = parts.election {
         stop.cancel();
         let _ =

@@ -9,10 +9,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
 use paddock_core::admission::{
-    self, Activity, Context, Denial, Entry, Phase, PluginFailure, Review, ReviewVerdict, Verb, WarmReservations,
+    self, Activity, Context, Denial, Entry, Phase, PluginFailure, Review, ReviewVerdict, Verb, WarmReservations, Why,
 };
+use paddock_core::binding::Mode;
 use paddock_core::question::{FailureKind, PluginReply};
 use paddock_core::record::Subject;
+use paddock_core::unenforced::{UnenforcedAnswer, UnenforcedEffect, unenforced};
 use paddock_kube::clock::Clock;
 use paddock_kube::fair_queue::{FairQueue, Queued};
 use paddock_kube::server::{Intake, Refused};
@@ -25,12 +27,16 @@ use super::memory;
 use super::metrics::Reviews;
 use super::wire::{self, Asked, Malformed};
 use crate::limits;
+use crate::plugins::objects::check::PolicyCheck;
 use crate::plugins::{PluginClient, ask_all};
 use crate::sync::UnsyncedKinds;
 use crate::world::SharedWorld;
 
 /// Returns the facts about the cluster that a review needs. `None` while the World is not complete.
 pub type Look = Arc<dyn Fn(&Review) -> Option<Context> + Send + Sync>;
+
+/// Receives the answers for policies that do not act.
+pub type OnUnenforced = Arc<dyn Fn(&[UnenforcedAnswer]) + Send + Sync>;
 
 /// Reads the World, once every kind in it is listed.
 #[must_use]
@@ -46,6 +52,8 @@ pub fn look(world: SharedWorld, unsynced: watch::Receiver<UnsyncedKinds>, operat
 pub struct App {
     look: Look,
     plugin_client: PluginClient,
+    policy_check: PolicyCheck,
+    on_unenforced: OnUnenforced,
     activity: FairQueue<Activity>,
     touches: Option<FairQueue<NewTouch>>,
     reservations: Option<Arc<dyn WarmReservations>>,
@@ -58,7 +66,16 @@ impl App {
     /// records to `activity`.
     #[must_use]
     pub fn new(look: Look, plugin_client: PluginClient, activity: FairQueue<Activity>, metrics: Reviews) -> Self {
-        Self { look, plugin_client, activity, touches: None, reservations: None, metrics, clock: Clock::default() }
+        let (touches, reservations, clock) = (None, None, Clock::default());
+        let policy_check: PolicyCheck = Arc::new(|_| Ok(None));
+        let on_unenforced: OnUnenforced = Arc::new(|_| ());
+        Self { look, plugin_client, policy_check, on_unenforced, activity, touches, reservations, metrics, clock }
+    }
+
+    /// The same app, which also checks SandboxPolicies, and passes on the answers for those that do not act.
+    #[must_use]
+    pub fn with_policies(self, policy_check: PolicyCheck, on_unenforced: OnUnenforced) -> Self {
+        Self { policy_check, on_unenforced, ..self }
     }
 
     /// The same app, which also reserves warm Sandboxes for the claims that it admits.
@@ -178,6 +195,9 @@ impl App {
         intake.turn(needed.max(limits::REVIEW_MEMORY_MIN)).await?;
         let now = self.clock.now();
         let asked = run_sized(large, intake, move || wire::read(&body, phase, entry, now)).await??;
+        if entry == Entry::Policies {
+            return self.check_policy(asked, intake).await;
+        }
         let mut context = (self.look)(&asked.review).ok_or(Unanswered::NotReady)?;
         context.reserved_sandbox =
             self.reservations.as_ref().and_then(|reservations| reservations.reserve(&asked.review));
@@ -197,6 +217,30 @@ impl App {
         }
         self.metrics.plugin_failures(&verdict);
         report_refused_answers(&asked.review, &verdict);
+        Ok((serde_json::to_vec(&wire::answer(asked, verdict)?)?, outcome))
+    }
+
+    /// Lets the plugin of a SandboxPolicy check its settings. The review needs no facts about the cluster.
+    async fn check_policy(&self, asked: Asked, intake: &Intake) -> Result<(Vec<u8>, &'static str), Unanswered> {
+        let check = self.policy_check.clone();
+        let (asked, checked) = intake
+            .work(move || {
+                // Whoever changes only the metadata need not be able to correct the settings.
+                let Review { object, old_object, .. } = &asked.review;
+                let is_same = old_object.is_object() && old_object["spec"] == object["spec"];
+                let checked = if is_same { Ok(None) } else { check(object) };
+                (asked, checked)
+            })
+            .await?;
+        let mut verdict = ReviewVerdict::default();
+        match checked {
+            Ok(warning) => verdict.warnings.extend(warning),
+            Err(cause) => {
+                let message = format!("{}: {}", cause.field, cause.message);
+                verdict.denial = Some(Denial { why: Why::Invalid, message, causes: vec![cause] });
+            }
+        }
+        let outcome = report_verdict(&asked, &verdict);
         Ok((serde_json::to_vec(&wire::answer(asked, verdict)?)?, outcome))
     }
 
@@ -259,9 +303,12 @@ impl App {
             let verdict = admission::verdict(&asked.review, &context, &[]);
             return Ok((asked, verdict));
         }
-        let plugin_client = self.plugin_client.clone();
+        let (plugin_client, on_unenforced) = (self.plugin_client.clone(), self.on_unenforced.clone());
         let decided = intake.work(move || {
-            let verdict = ask_and_decide(&asked.review, &context, &plugin_client);
+            let (verdict, answered) = ask_and_decide(&asked.review, &context, &plugin_client);
+            let unenforced = unenforced(&context.bindings, &answered);
+            report_unenforced(&asked.review, &unenforced);
+            on_unenforced(&unenforced);
             (asked, verdict)
         });
         Ok(decided.await?)
@@ -278,14 +325,37 @@ async fn run_sized<T: Send + 'static>(
 }
 
 /// Asks plugins until the core has no more questions.
-fn ask_and_decide(review: &Review, context: &Context, plugin_client: &PluginClient) -> ReviewVerdict {
+fn ask_and_decide(
+    review: &Review,
+    context: &Context,
+    plugin_client: &PluginClient,
+) -> (ReviewVerdict, Vec<PluginReply>) {
     // Each round asks another binding, so there are at most as many rounds as bindings.
     let max_rounds = context.bindings.iter().count();
     let questions = |answered: &[PluginReply]| admission::questions(review, context, answered);
     let first = questions(&[]);
     let subject = Arc::new(Subject::of_review(review));
     let (Ok(answered) | Err(answered)) = ask_all((plugin_client, &subject), review.now, max_rounds, first, questions);
-    admission::verdict(review, context, &answered)
+    (admission::verdict(review, context, &answered), answered)
+}
+
+/// Logs the denials of policies in the mode Audit. An object gets two calls, and the second one shows it as it is stored.
+fn report_unenforced(review: &Review, answers: &[UnenforcedAnswer]) {
+    let denied = |answer: &&UnenforcedAnswer| {
+        answer.mode == Mode::Audit && answer.effect == UnenforcedEffect::Denied && review.phase == Phase::Validate
+    };
+    for UnenforcedAnswer { binding, message, .. } in answers.iter().filter(denied) {
+        let (namespace, name, user) = (&review.namespace, &review.name, &review.username);
+        info!(
+            kind = review.kind,
+            namespace,
+            name,
+            user,
+            policy = binding,
+            message,
+            "an audited policy would deny this"
+        );
+    }
 }
 
 /// Logs the answers that the core refused, such as a patch of a field that no plugin may touch. The caller of a plugin

@@ -9,6 +9,7 @@
 //! | Sandboxes that get a pool or a claim as an owner | rules, owner references | denied: nothing checks it later |
 //! | the operator's own namespace, when it begins to require isolation | its name, its labels | denied |
 //! | exec, attach, port-forward | rules | admitted |
+//! | SandboxPolicies | rules | admitted, and their settings are checked again before they take effect |
 //!
 //! An entry combines its selectors with AND, so there are two entries for Pods. kube-system is excluded from all entries.
 //! The operator's own user is excluded too, except from the validation of Pods: only that call sees a Pod as it will be
@@ -26,7 +27,9 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
+use kube::Resource as _;
 use kube::core::ApiResource;
+use paddock_api::SandboxPolicy;
 use paddock_api::kind::Kind;
 use paddock_api::names::{group, label};
 use paddock_core::admission::{CONNECTIONS, Entry, Phase};
@@ -196,7 +199,7 @@ fn validating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> Validati
 /// The name of an entry, which is the same in both configurations.
 pub(super) fn webhook_name(entry: Entry) -> String {
     let about = match entry {
-        Entry::OwnKinds | Entry::OwnedSandboxes => "",
+        Entry::OwnKinds | Entry::OwnedSandboxes | Entry::Policies => "",
         Entry::OwnNamespace => ".namespaces",
         Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::Connect => ".pods",
     };
@@ -206,7 +209,7 @@ pub(super) fn webhook_name(entry: Entry) -> String {
 fn failure_policy(entry: Entry) -> &'static str {
     match entry {
         Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::OwnedSandboxes | Entry::OwnNamespace => "Fail",
-        Entry::OwnKinds | Entry::Connect => "Ignore",
+        Entry::OwnKinds | Entry::Connect | Entry::Policies => "Ignore",
     }
 }
 
@@ -216,7 +219,14 @@ fn side_effects(entry: Entry, phase: Phase) -> &'static str {
         // for a claim.
         (Entry::Connect, _) | (Entry::OwnKinds, Phase::Mutate) => "NoneOnDryRun",
         (Entry::OwnKinds, Phase::Validate)
-        | (Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::OwnedSandboxes | Entry::OwnNamespace, _) => "None",
+        | (
+            Entry::MarkedPods
+            | Entry::IsolatedNamespaces
+            | Entry::OwnedSandboxes
+            | Entry::OwnNamespace
+            | Entry::Policies,
+            _,
+        ) => "None",
     }
 }
 
@@ -225,7 +235,9 @@ fn match_conditions(desired: &Desired, entry: Entry, phase: Phase) -> Option<Vec
     let validates_pods = match (entry, phase) {
         (Entry::MarkedPods | Entry::IsolatedNamespaces, Phase::Validate) => true,
         (Entry::MarkedPods | Entry::IsolatedNamespaces, Phase::Mutate)
-        | (Entry::OwnKinds | Entry::OwnedSandboxes | Entry::OwnNamespace | Entry::Connect, _) => false,
+        | (Entry::OwnKinds | Entry::OwnedSandboxes | Entry::OwnNamespace | Entry::Connect | Entry::Policies, _) => {
+            false
+        }
     };
     // Rust's debug format quotes and escapes a string in the same way as CEL.
     let user = desired.operator_user.as_ref().filter(|_| !validates_pods);
@@ -315,7 +327,9 @@ impl Selection {
                 )]),
                 objects: None,
             },
-            Entry::OwnKinds | Entry::OwnedSandboxes | Entry::Connect => Self { namespaces: plain, objects: None },
+            Entry::OwnKinds | Entry::OwnedSandboxes | Entry::Connect | Entry::Policies => {
+                Self { namespaces: plain, objects: None }
+            }
         }
     }
 }
@@ -366,6 +380,11 @@ fn rules(entry: Entry, phase: Phase) -> Vec<RuleWithOperations> {
             let resources = CONNECTIONS.map(|(resource, subresource)| format!("{resource}/{subresource}")).to_vec();
             vec![rule(&["CONNECT"], "", &["v1"], resources)]
         }
+        Entry::Policies => {
+            let plural = SandboxPolicy::plural(&()).into_owned();
+            let rule = rule(&["CREATE", "UPDATE"], group::POLICY, &[group::V1ALPHA1], vec![plural]);
+            vec![RuleWithOperations { scope: Some("Cluster".to_owned()), ..rule }]
+        }
     }
 }
 
@@ -403,6 +422,7 @@ mod tests {
         assert_eq!(policy("owned-sandboxes.paddock.dev"), "Fail");
         assert_eq!(policy("sandboxes.paddock.dev"), "Ignore");
         assert_eq!(policy("connect.pods.paddock.dev"), "Ignore");
+        assert_eq!(policy("policies.paddock.dev"), "Ignore");
         assert_eq!(policy("own-namespace.namespaces.paddock.dev"), "Fail");
         let leaves_us_out = |conditions: &Option<Vec<MatchCondition>>| {
             conditions.iter().flatten().any(|condition| condition.expression.contains("agent-sandbox-controller"))

@@ -15,10 +15,11 @@ use crate::rust::{Program, Target, is_test_only, names_in};
 const CRATES: [&str; 2] = ["paddock-operator", "paddock-kube"];
 
 /// The items that name a client of the API server, as `file::item`, each with the reason. No other item has a client.
-const CONNECTED: [(&str, &str); 32] = [
+const CONNECTED: [(&str, &str); 38] = [
     ("watcher::Watch", "the only reader"),
     ("watch::events", "lists and watches one kind, for the only reader"),
     ("watch::selected_events", "lists and watches one kind, for the only reader"),
+    ("watch::resource_events", "lists and watches one resource, for the readers"),
     ("watch::count", "counts the objects of one kind, for its list"),
     ("writer::Writer", "the only writer of plans"),
     ("events::EventQueue", "reports to users, beside the reconcile"),
@@ -48,6 +49,11 @@ const CONNECTED: [(&str, &str); 32] = [
     ("activity::write_touches", "records connections to warm pods, before they begin"),
     ("activity::record", "records connections to warm pods, before they begin"),
     ("activity::note", "notes the last activity: the one write that no plan has"),
+    ("feed::ObjectSource", "reads plugins and policies, which no decision reads"),
+    ("follow::follow", "reads one resource for the plugins"),
+    ("follow::Follow", "reads one resource for the plugins"),
+    ("report::Reporter", "passes one to the reports of plugins"),
+    ("report::StatusReports", "writes the status of plugins and policies, which no plan has"),
 ];
 
 /// The types with which code can communicate with an API server: kube's clients, or connections of another kind.

@@ -101,12 +101,13 @@ pub(super) struct LeadershipArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sandboxes")]
 pub(super) struct SandboxArgs {
-    /// Directory of the plugins and of the files that bind them. The operator reads it once a second.
+    /// Directory of the plugins and of the files that bind them. The operator reads it once a second. SandboxPlugins and
+    /// SandboxPolicies need no directory.
     #[arg(long, value_name = "DIR", env = "PADDOCK_PLUGIN_DIR")]
     pub(super) plugin_dir: Option<PathBuf>,
     /// Directory for the last good version of each plugin, which then survives a restart of the container. The operator
     /// must be able to write to the directory, and nobody else may.
-    #[arg(long, value_name = "DIR", env = "PADDOCK_PLUGIN_CACHE_DIR", requires = "plugin_dir")]
+    #[arg(long, value_name = "DIR", env = "PADDOCK_PLUGIN_CACHE_DIR")]
     pub(super) plugin_cache_dir: Option<PathBuf>,
     /// Memory that all calls of plugins together may use, at least 128Mi. If absent, a quarter of the memory limit of
     /// the process, but at least 128Mi and at most 1Gi.

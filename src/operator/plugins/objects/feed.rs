@@ -1,0 +1,147 @@
+//! Watches SandboxPlugins, SandboxPolicies and the ConfigMaps with components.
+//!
+//! ConfigMaps are read in the operator's own namespace alone. A component decides about the Sandboxes of the whole
+//! cluster, and whoever may write a ConfigMap elsewhere need not have that right.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt, future, stream};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Client;
+use kube::api::ApiResource;
+use paddock_api::{SandboxPlugin, SandboxPolicy};
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::follow::{Followed, Update, follow};
+use super::read::{self, Components};
+use super::{ObjectContent, PluginObject, PolicyObject};
+
+/// The source of plugins and policies in a cluster.
+pub struct ObjectSource {
+    client: Client,
+    namespace: Option<String>,
+    seen: watch::Sender<SeenObjects>,
+}
+
+/// The objects as the watches show them, with their status.
+#[derive(Clone, Debug, Default)]
+pub struct SeenObjects {
+    /// The SandboxPlugins, by name.
+    pub plugins: BTreeMap<String, Arc<SandboxPlugin>>,
+    /// The SandboxPolicies, by name.
+    pub policies: BTreeMap<String, Arc<SandboxPolicy>>,
+}
+
+impl ObjectSource {
+    /// The objects of the cluster of a client. The ConfigMaps are in this namespace, which is that of the operator. Outside
+    /// of a cluster, an operator may have none.
+    #[must_use]
+    pub fn new(client: Client, namespace: Option<String>) -> Self {
+        Self { client, namespace, seen: watch::Sender::new(SeenObjects::default()) }
+    }
+
+    /// The objects as they are seen, for the reports of their status.
+    pub fn seen(&self) -> watch::Receiver<SeenObjects> {
+        self.seen.subscribe()
+    }
+
+    /// The content of the objects: first what there is now, then again whenever it changes. An error says nothing about
+    /// the objects. There are only errors before the first content.
+    pub fn contents(self) -> impl Stream<Item = Result<ObjectContent, String>> + Send + 'static {
+        let Self { client, namespace, seen } = self;
+        let followed =
+            |resource, namespace: Option<&String>| Followed { resource, namespace: namespace.cloned(), labels: None };
+        let plugins = followed(ApiResource::erase::<SandboxPlugin>(&()), None);
+        let policies = followed(ApiResource::erase::<SandboxPolicy>(&()), None);
+        let plugins = follow(client.clone(), plugins, read::typed).map(News::Plugins).boxed();
+        let policies = follow(client.clone(), policies, read::typed).map(News::Policies).boxed();
+        let maps = match &namespace {
+            Some(_) => {
+                let maps = followed(ApiResource::erase::<ConfigMap>(&()), namespace.as_ref());
+                follow(client, maps, read::components).map(News::Components).boxed()
+            }
+            None => stream::iter([News::Components(Update::Objects(BTreeMap::new()))]).boxed(),
+        };
+        let state = State { namespace, seen, plugins: None, policies: None, maps: None, last: None };
+        let news = stream::select_all([plugins, policies, maps]);
+        news.scan(state, |state, news| future::ready(Some(state.take_in(news)))).filter_map(future::ready)
+    }
+}
+
+/// An update of one of the kinds.
+enum News {
+    Plugins(Update<Result<Arc<SandboxPlugin>, String>>),
+    Policies(Update<Result<Arc<SandboxPolicy>, String>>),
+    Components(Update<Components>),
+}
+
+/// The kinds that are known so far.
+struct State {
+    namespace: Option<String>,
+    seen: watch::Sender<SeenObjects>,
+    plugins: Option<BTreeMap<String, Arc<SandboxPlugin>>>,
+    policies: Option<BTreeMap<String, Arc<SandboxPolicy>>>,
+    maps: Option<BTreeMap<String, Components>>,
+    last: Option<ObjectContent>,
+}
+
+impl State {
+    /// The new content, if the news change it.
+    fn take_in(&mut self, news: News) -> Option<Result<ObjectContent, String>> {
+        let fault = match news {
+            News::Plugins(Update::Objects(objects)) => {
+                self.plugins = Some(readable("SandboxPlugin", objects));
+                None
+            }
+            News::Policies(Update::Objects(objects)) => {
+                self.policies = Some(readable("SandboxPolicy", objects));
+                None
+            }
+            News::Components(Update::Objects(objects)) => {
+                self.maps = Some(objects);
+                None
+            }
+            News::Plugins(Update::Fault(fault))
+            | News::Policies(Update::Fault(fault))
+            | News::Components(Update::Fault(fault)) => Some(fault),
+        };
+        let (Some(plugins), Some(policies), Some(maps)) = (&self.plugins, &self.policies, &self.maps) else {
+            return fault.map(Err);
+        };
+        if fault.is_some() {
+            // The objects that are known stay in force.
+            return None;
+        }
+        let of_plugin = |object: &Arc<SandboxPlugin>| read::plugin(object, self.namespace.as_deref(), maps);
+        let content = ObjectContent {
+            plugins: plugins
+                .iter()
+                .map(|(name, object)| (name.clone(), of_plugin(object)))
+                .collect::<BTreeMap<_, PluginObject>>(),
+            policies: policies
+                .iter()
+                .map(|(name, object)| (name.clone(), read::policy(object)))
+                .collect::<BTreeMap<_, PolicyObject>>(),
+        };
+        self.seen.send_replace(SeenObjects { plugins: plugins.clone(), policies: policies.clone() });
+        if self.last.as_ref() == Some(&content) {
+            return None;
+        }
+        self.last = Some(content.clone());
+        Some(Ok(content))
+    }
+}
+
+/// The objects that can be read. The schema admits no other ones.
+fn readable<T>(kind: &str, objects: BTreeMap<String, Result<Arc<T>, String>>) -> BTreeMap<String, Arc<T>> {
+    let read = objects.into_iter().filter_map(|(name, object)| match object {
+        Ok(object) => Some((name, object)),
+        Err(error) => {
+            warn!(kind, name, error, "the object cannot be read");
+            None
+        }
+    });
+    read.collect()
+}

@@ -1,0 +1,148 @@
+//! The SandboxPlugins and SandboxPolicies of the cluster, as this replica uses them. A good version stays in force until a
+//! better one is loaded.
+
+mod plugins;
+mod policies;
+mod states;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use paddock_core::binding::Binding;
+use paddock_core::question::PluginRef;
+use paddock_plugin_host::Host;
+
+use self::plugins::{ComponentLoader, LoadedPlugin};
+use self::policies::BoundPolicy;
+use super::ObjectContent;
+use super::check::Candidates;
+use crate::plugins::loading;
+use crate::plugins::plugin_config::PluginConfig;
+
+/// The name under which the objects appear among the plugins while they were never read.
+const OBJECTS: &str = "SandboxPolicies";
+
+/// The SandboxPlugins and SandboxPolicies of the cluster, as this replica uses them.
+pub(in crate::plugins) struct ObjectLoader {
+    host: Arc<Host>,
+    components: ComponentLoader,
+    content: ObjectContent,
+    /// The reason why the objects were never read. They may exist, so every hook fails by its default policy.
+    unread: Option<String>,
+    is_known: bool,
+    /// The names of the plugins of the directory. A SandboxPlugin with such a name is refused.
+    taken: BTreeSet<String>,
+    plugins: BTreeMap<String, LoadedPlugin>,
+    policies: BTreeMap<String, BoundPolicy>,
+    candidates: Candidates,
+    replaced: Vec<PluginRef>,
+}
+
+impl ObjectLoader {
+    /// A loader without objects. The cache keeps the last good version of each plugin.
+    pub(in crate::plugins) fn new(host: Arc<Host>, cache: Option<PathBuf>) -> Self {
+        Self {
+            components: ComponentLoader::new(Arc::clone(&host), cache),
+            host,
+            content: ObjectContent::default(),
+            unread: None,
+            is_known: false,
+            taken: BTreeSet::new(),
+            plugins: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            candidates: Candidates::default(),
+            replaced: Vec::new(),
+        }
+    }
+
+    /// The loaded SandboxPlugins, for the check of policies.
+    pub(in crate::plugins) fn candidates(&self) -> Candidates {
+        self.candidates.clone()
+    }
+
+    /// The plugins that a binding asks, or that a new policy would ask.
+    pub(in crate::plugins) fn in_use(&self) -> BTreeSet<PluginRef> {
+        let loaded = self.plugins.values().filter_map(LoadedPlugin::plugin);
+        loaded.chain(self.policies.values().filter_map(BoundPolicy::active)).cloned().collect()
+    }
+
+    /// The plugins that were replaced since the last call.
+    pub(in crate::plugins) fn take_replaced(&mut self) -> Vec<PluginRef> {
+        std::mem::take(&mut self.replaced)
+    }
+
+    /// The bindings in force.
+    pub(in crate::plugins) fn bindings(&self) -> Vec<Binding> {
+        let of_policies = self.policies.values().filter_map(|policy| policy.binding.clone());
+        let of_unread = self.unread.iter().flat_map(|error| {
+            let config = PluginConfig::absent(self.host.config().limits);
+            loading::not_loaded(OBJECTS, &config, None, error)
+        });
+        of_policies.chain(of_unread).collect()
+    }
+
+    /// Puts the valid changes of the objects in force.
+    pub(in crate::plugins) fn apply(&mut self, content: Result<ObjectContent, String>) {
+        match content {
+            Ok(content) => {
+                (self.unread, self.is_known) = (None, true);
+                self.content = content;
+                self.update();
+            }
+            Err(_) if self.is_known => {}
+            Err(error) => {
+                if self.unread.as_ref() != Some(&error) {
+                    tracing::error!(error, "plugins and policies cannot be read; every hook fails until they are");
+                }
+                self.unread = Some(error);
+            }
+        }
+    }
+
+    /// Takes the names of the directory's plugins into account.
+    pub(in crate::plugins) fn set_taken(&mut self, taken: BTreeSet<String>) {
+        if self.taken != taken {
+            self.taken = taken;
+            self.update();
+        }
+    }
+
+    /// Whether a trial has to be repeated, because other calls took all the memory.
+    pub(in crate::plugins) fn waits(&self) -> bool {
+        self.plugins.values().any(LoadedPlugin::waits) || self.policies.values().any(BoundPolicy::waits)
+    }
+
+    /// Repeats the trials that have to be repeated.
+    pub(in crate::plugins) fn retry(&mut self) {
+        if self.waits() {
+            self.update();
+        }
+    }
+
+    fn update(&mut self) {
+        if !self.is_known {
+            return;
+        }
+        let before = self.in_use();
+        let mut former = std::mem::take(&mut self.plugins);
+        for (name, object) in &self.content.plugins {
+            let loaded = former.remove(name).unwrap_or_default();
+            let loaded = self.components.update((name, object), self.taken.contains(name), loaded);
+            self.plugins.insert(name.clone(), loaded);
+        }
+        former.keys().for_each(|name| tracing::info!(plugin = name, "SandboxPlugin removed"));
+        self.components.retain(|name| self.content.plugins.contains_key(name));
+        let active = |(name, loaded): (&String, &LoadedPlugin)| Some((name.clone(), loaded.active.clone()?));
+        self.candidates.set(self.plugins.iter().filter_map(active).collect());
+        let mut former = std::mem::take(&mut self.policies);
+        for (name, object) in &self.content.policies {
+            let bound = former.remove(name).unwrap_or_default();
+            let plugin = self.plugins.get(&object.plugin);
+            self.policies.insert(name.clone(), policies::update(&self.host, (name, object), plugin, bound));
+        }
+        former.keys().for_each(|name| tracing::info!(policy = name, "SandboxPolicy removed"));
+        let after = self.in_use();
+        self.replaced.extend(before.into_iter().filter(|plugin| !after.contains(plugin)));
+    }
+}

@@ -1,0 +1,200 @@
+//! Loads the component of a SandboxPlugin, beside the version that is in use.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use paddock_core::question::PluginRef;
+use paddock_plugin_host::{BUILT_INS, Candidate, Host, LoadError, Source};
+
+use crate::plugins::cache::PluginCache;
+use crate::plugins::objects::{Fault, FaultReason, PluginObject};
+use crate::plugins::plugin_config::PluginConfig;
+use crate::plugins::source::{File, PluginFiles};
+
+/// The folder of the cache, beside the files of the directory's plugins.
+const CACHE: &str = "objects";
+
+/// A SandboxPlugin on this replica.
+#[derive(Default)]
+pub(super) struct LoadedPlugin {
+    uid: String,
+    tried: Option<Tried>,
+    /// The version in use.
+    pub(super) active: Option<Candidate>,
+    /// The fault of the current version.
+    pub(super) fault: Option<Fault>,
+}
+
+/// The facts that were tried last, so that the same component is not tried again.
+#[derive(PartialEq)]
+struct Tried {
+    component: Result<[u8; 32], String>,
+    digest: Option<String>,
+    limits: String,
+    is_taken: bool,
+}
+
+impl LoadedPlugin {
+    /// The plugin in use.
+    pub(super) fn plugin(&self) -> Option<&PluginRef> {
+        self.active.as_ref().map(|active| &active.plugin().plugin)
+    }
+
+    /// Whether a trial has to be repeated.
+    pub(super) fn waits(&self) -> bool {
+        self.tried.is_none()
+    }
+}
+
+/// A component that was refused, and whether the fault can end without a change of the object.
+struct Refused {
+    fault: Fault,
+    retry: bool,
+}
+
+impl Refused {
+    fn new(reason: FaultReason, message: String) -> Self {
+        Self { fault: Fault::new(reason, message), retry: false }
+    }
+}
+
+/// Loads components into the host.
+pub(super) struct ComponentLoader {
+    host: Arc<Host>,
+    cache: Option<PluginCache>,
+}
+
+impl ComponentLoader {
+    /// A loader with a cache in this directory.
+    pub(super) fn new(host: Arc<Host>, cache: Option<PathBuf>) -> Self {
+        let cache = cache.map(|dir| dir.join(CACHE)).and_then(|dir| {
+            std::fs::create_dir_all(&dir)
+                .inspect_err(|error| tracing::error!(dir = %dir.display(), %error, "the plugin cache cannot be made"))
+                .ok()?;
+            Some(PluginCache::open(dir))
+        });
+        Self { host, cache }
+    }
+
+    /// Keeps the cached components of the plugins that exist.
+    pub(super) fn retain(&mut self, exists: impl Fn(&str) -> bool) {
+        if let Some(cache) = &mut self.cache {
+            cache.retain(exists);
+        }
+    }
+
+    /// The state of a SandboxPlugin after its current version was tried. `is_taken` says that the directory has a plugin
+    /// of the same name.
+    pub(super) fn update(
+        &mut self,
+        (name, object): (&str, &PluginObject),
+        is_taken: bool,
+        former: LoadedPlugin,
+    ) -> LoadedPlugin {
+        let mut loaded = if former.uid == object.uid {
+            former
+        } else {
+            LoadedPlugin { uid: object.uid.clone(), ..LoadedPlugin::default() }
+        };
+        let tried = Tried {
+            component: object.component.as_ref().map(|content| content.sum).map_err(Clone::clone),
+            digest: object.digest.clone(),
+            limits: object.limits.clone(),
+            is_taken,
+        };
+        if loaded.tried.as_ref() == Some(&tried) {
+            return loaded;
+        }
+        loaded.tried = Some(tried);
+        match self.load(name, object, is_taken) {
+            Ok(candidate) => {
+                let digest = &candidate.plugin().plugin.digest;
+                tracing::info!(plugin = name, %digest, source = object.location, "SandboxPlugin loaded");
+                self.host.admit(candidate.clone());
+                (loaded.active, loaded.fault) = (Some(candidate), None);
+                if let Some(cache) = &mut self.cache {
+                    let content = object.component.clone();
+                    let component = Some(File { location: object.location.clone(), content });
+                    cache.store(name, &PluginFiles { component, config: None });
+                }
+            }
+            Err(refused) => self.refuse((name, object), refused, &mut loaded),
+        }
+        loaded
+    }
+
+    fn refuse(&self, (name, object): (&str, &PluginObject), refused: Refused, loaded: &mut LoadedPlugin) {
+        let Refused { fault, retry } = refused;
+        if retry {
+            loaded.tried = None;
+        }
+        if fault.reason == FaultReason::NameTaken {
+            // The host knows a plugin by its name and digest, and the other plugin may have the same ones.
+            loaded.active = None;
+        } else if loaded.active.is_none() {
+            loaded.active = self.restore(name, object);
+        }
+        if loaded.fault.as_ref() != Some(&fault) {
+            let effect = match &loaded.active {
+                Some(_) => "its last good version stays in use",
+                None => "its policies fail, as their failurePolicy says, until it is loaded",
+            };
+            tracing::error!(plugin = name, error = fault.message, "SandboxPlugin refused; {effect}");
+        }
+        loaded.fault = Some(fault);
+    }
+
+    /// Compiles and tries the component of a SandboxPlugin.
+    fn load(&self, name: &str, object: &PluginObject, is_taken: bool) -> Result<Candidate, Refused> {
+        if BUILT_INS.iter().any(|built_in| built_in.name == name) {
+            let message = format!(
+                "metadata.name: {name} is the name of a built-in plugin; choose another one, and name the built-in plugin \
+                 in spec.source.builtIn"
+            );
+            return Err(Refused::new(FaultReason::NameTaken, message));
+        }
+        if is_taken {
+            let message =
+                format!("metadata.name: the directory of --plugin-dir has a plugin {name}; rename one of them");
+            return Err(Refused::new(FaultReason::NameTaken, message));
+        }
+        let component = object.component.as_ref();
+        let content = component.map_err(|error| Refused::new(FaultReason::SourceNotFound, error.clone()))?;
+        let digest = paddock_plugin_host::digest(&content.bytes);
+        if let Some(wanted) = object.digest.as_ref().filter(|wanted| **wanted != digest) {
+            let message = format!("spec.digest: is {wanted}, but the component of {} has {digest}", object.location);
+            return Err(Refused::new(FaultReason::DigestMismatch, message));
+        }
+        self.prepare(name, &content.bytes, &object.limits)
+    }
+
+    fn prepare(&self, name: &str, component: &[u8], limits: &str) -> Result<Candidate, Refused> {
+        let config = PluginConfig::parse(limits, self.host.config().limits)
+            .map_err(|error| Refused::new(FaultReason::LoadFailed, format!("spec.{error}")))?;
+        let source = Source { name, component, limits: Some(config.limits) };
+        self.host.prepare(source).map_err(|error| Refused {
+            fault: Fault::new(FaultReason::LoadFailed, format!("spec.source: {error}")),
+            retry: matches!(error, LoadError::Busy(_)),
+        })
+    }
+
+    /// The last good version of an earlier process in this pod, unless the spec names another digest.
+    fn restore(&self, name: &str, object: &PluginObject) -> Option<Candidate> {
+        let content = self.cache.as_ref()?.files(name)?.component?.content.ok()?;
+        let digest = paddock_plugin_host::digest(&content.bytes);
+        if object.digest.as_ref().is_some_and(|wanted| *wanted != digest) {
+            return None;
+        }
+        match self.prepare(name, &content.bytes, &object.limits) {
+            Ok(candidate) => {
+                tracing::warn!(plugin = name, digest, "last good version in use");
+                self.host.admit(candidate.clone());
+                Some(candidate)
+            }
+            Err(Refused { fault, .. }) => {
+                tracing::error!(plugin = name, error = fault.message, "the last good version cannot be loaded");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Binds a SandboxPolicy to the loaded version of its plugin.
+
+use paddock_core::binding::Binding;
+use paddock_core::question::PluginRef;
+use paddock_plugin_host::{Candidate, Host, SettingsError};
+
+use super::plugins::LoadedPlugin;
+use crate::plugins::loading;
+use crate::plugins::objects::check::settings_field;
+use crate::plugins::objects::{Fault, FaultReason, PolicyObject};
+use crate::plugins::plugin_config::PluginConfig;
+
+/// A SandboxPolicy on this replica.
+#[derive(Default)]
+pub(super) struct BoundPolicy {
+    uid: String,
+    tried: Option<Tried>,
+    /// The binding in force. Its plugin fails if no version of the policy works.
+    pub(super) binding: Option<Binding>,
+    /// The fault of the current version.
+    pub(super) fault: Option<Fault>,
+}
+
+/// The facts that were tried last.
+#[derive(PartialEq)]
+struct Tried {
+    object: PolicyObject,
+    plugin: Option<PluginRef>,
+    /// Whether the SandboxPlugin exists.
+    exists: bool,
+}
+
+impl BoundPolicy {
+    /// The plugin that decides, unless the failure policy applies.
+    pub(super) fn active(&self) -> Option<&PluginRef> {
+        self.binding.as_ref().filter(|binding| binding.not_loaded.is_none()).map(|binding| &binding.plugin)
+    }
+
+    /// Whether a trial has to be repeated.
+    pub(super) fn waits(&self) -> bool {
+        self.tried.is_none()
+    }
+}
+
+/// The name of the binding of a policy. The bindings of files have names in lower case.
+pub(super) fn binding_name(policy: &str) -> String {
+    format!("SandboxPolicy/{policy}")
+}
+
+/// The reason why a policy has no binding with its plugin.
+struct Unbound {
+    fault: Fault,
+    /// Whether the fault can end without a change.
+    retry: bool,
+    /// Whether a former good version of the policy stays in force.
+    keeps_former: bool,
+}
+
+impl Unbound {
+    /// The plugin refuses the policy.
+    fn refused(reason: FaultReason, message: String) -> Self {
+        Self { fault: Fault::new(reason, message), retry: false, keeps_former: true }
+    }
+
+    /// There is no plugin, which ends every version of the policy.
+    fn without_plugin(reason: FaultReason, message: String) -> Self {
+        Self { fault: Fault::new(reason, message), retry: false, keeps_former: false }
+    }
+}
+
+/// The state of a SandboxPolicy after its current version was bound. `plugin` is its SandboxPlugin, if it exists.
+pub(super) fn update(
+    host: &Host,
+    (name, object): (&str, &PolicyObject),
+    plugin: Option<&LoadedPlugin>,
+    former: BoundPolicy,
+) -> BoundPolicy {
+    let mut policy = if former.uid == object.uid {
+        former
+    } else {
+        BoundPolicy { uid: object.uid.clone(), ..BoundPolicy::default() }
+    };
+    let tried = Tried {
+        object: PolicyObject { generation: 0, ..object.clone() },
+        plugin: plugin.and_then(LoadedPlugin::plugin).cloned(),
+        exists: plugin.is_some(),
+    };
+    if policy.tried.as_ref() == Some(&tried) {
+        return policy;
+    }
+    policy.tried = Some(tried);
+    match bind(host, object, plugin) {
+        Ok(binding) => {
+            let (plugin, hook) = (&binding.plugin.name, binding.hook.as_str());
+            tracing::info!(policy = name, plugin, hook, digest = binding.plugin.digest, "SandboxPolicy in force");
+            policy.binding = Some(Binding { name: binding_name(name), ..binding });
+            policy.fault = None;
+        }
+        Err(Unbound { fault, retry, keeps_former }) => {
+            if retry {
+                policy.tried = None;
+            }
+            if policy.active().is_none() || !keeps_former {
+                policy.binding = Some(failing(host, (name, object), &fault.message));
+            }
+            if policy.fault.as_ref() != Some(&fault) {
+                let effect = match policy.active() {
+                    Some(_) => "its last good version stays in force",
+                    None => "its failurePolicy applies",
+                };
+                tracing::error!(policy = name, error = fault.message, "SandboxPolicy refused; {effect}");
+            }
+            policy.fault = Some(fault);
+        }
+    }
+    policy
+}
+
+/// Binds the loaded version of a plugin, after it has accepted the settings.
+fn bind(host: &Host, object: &PolicyObject, plugin: Option<&LoadedPlugin>) -> Result<Binding, Unbound> {
+    let (name, hook) = (&object.plugin, object.hook);
+    let plugin = plugin.ok_or_else(|| {
+        let message = format!("spec.plugin: there is no SandboxPlugin {name}");
+        Unbound::without_plugin(FaultReason::PluginNotFound, message)
+    })?;
+    let candidate: &Candidate = plugin.active.as_ref().ok_or_else(|| {
+        let message =
+            format!("spec.plugin: no version of SandboxPlugin {name} can be used; its condition Ready says why");
+        Unbound::without_plugin(FaultReason::PluginNotLoaded, message)
+    })?;
+    let config = PluginConfig::parse(&object.config, host.config().limits)
+        .map_err(|error| Unbound::refused(FaultReason::InvalidSpec, format!("spec.{error}")))?;
+    let plugin = candidate.plugin();
+    if !plugin.hooks.contains(&hook) {
+        let exports: Vec<&str> = plugin.hooks.iter().map(|hook| hook.as_str()).collect();
+        let (hook, exports) = (hook.as_str(), exports.join(", "));
+        let message = format!("spec.hook: SandboxPlugin {name} does not export {hook}; it exports {exports}");
+        return Err(Unbound::refused(FaultReason::HookNotExported, message));
+    }
+    host.check_settings(candidate, hook, &config.settings).map_err(|error| match error {
+        SettingsError::Busy(_) => {
+            Unbound { retry: true, ..Unbound::refused(FaultReason::InvalidSettings, format!("spec.settings: {error}")) }
+        }
+        SettingsError::Refused(failure) => {
+            let (field, message) = settings_field(&failure.message);
+            Unbound::refused(FaultReason::InvalidSettings, format!("{field}: {message}"))
+        }
+    })?;
+    Ok(Binding { mode: object.mode, ..loading::binding((&plugin.plugin, hook), &config) })
+}
+
+/// The binding of a policy without a good version. Its plugin fails for the objects that the policy selects.
+fn failing(host: &Host, (name, object): (&str, &PolicyObject), error: &str) -> Binding {
+    let config = PluginConfig::salvage(&object.config, host.config().limits);
+    let plugin = PluginRef { name: object.plugin.clone(), digest: String::new() };
+    Binding {
+        name: binding_name(name),
+        mode: object.mode,
+        not_loaded: Some(error.to_owned()),
+        ..loading::binding((&plugin, object.hook), &config)
+    }
+}

@@ -1,0 +1,140 @@
+//! Reads SandboxPlugins, SandboxPolicies and ConfigMaps into the parts that decide what is loaded and bound.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::ByteString;
+use kube::ResourceExt as _;
+use paddock_api::document::Document;
+use paddock_api::{ConfigMapKey, PolicyMode, SandboxPlugin, SandboxPolicy, SandboxPolicySpec};
+use paddock_core::binding::Mode;
+use paddock_plugin_host::BUILT_INS;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{PluginObject, PolicyObject};
+use crate::plugins::source::Content;
+
+/// The values of `binaryData` of a ConfigMap, by key.
+pub(super) type Components = Arc<BTreeMap<String, Content>>;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ConfigMapData {
+    #[serde(default)]
+    binary_data: Option<BTreeMap<String, ByteString>>,
+}
+
+/// The components in a ConfigMap. A ConfigMap that cannot be read has none.
+pub(super) fn components(object: &Document) -> Components {
+    let data: Option<ConfigMapData> = serde_json::from_str(object.text.get()).ok();
+    let values = data.and_then(|data| data.binary_data).unwrap_or_default();
+    let content = |bytes: Vec<u8>| Content { sum: Sha256::digest(&bytes).into(), bytes: bytes.into() };
+    Arc::new(values.into_iter().map(|(key, value)| (key, content(value.0))).collect())
+}
+
+/// An object of a kind, or the reason why it cannot be read.
+pub(super) fn typed<T: for<'de> Deserialize<'de>>(object: &Document) -> Result<Arc<T>, String> {
+    serde_json::from_str(object.text.get()).map(Arc::new).map_err(|error| error.to_string())
+}
+
+/// The parts of a SandboxPlugin. `maps` has the ConfigMaps of the operator's namespace.
+pub(super) fn plugin(
+    object: &SandboxPlugin,
+    namespace: Option<&str>,
+    maps: &BTreeMap<String, Components>,
+) -> PluginObject {
+    let spec = &object.spec;
+    let (location, component) = match (&spec.source.config_map, &spec.source.built_in) {
+        (Some(of), None) => (
+            format!("ConfigMap {}/{}, key {}", namespace.unwrap_or_default(), of.name, of.key),
+            of_config_map(of, namespace, maps),
+        ),
+        (None, Some(of)) => (format!("built-in plugin {}", of.name), of_built_in(&of.name)),
+        (Some(_), Some(_)) | (None, None) => (
+            "spec.source".to_owned(),
+            Err("spec.source: exactly one of configMap and builtIn must be given".to_owned()),
+        ),
+    };
+    let limits = spec.limits.as_ref().map_or_else(|| json!({}), |limits| json!({ "limits": limits }));
+    PluginObject {
+        uid: object.uid().unwrap_or_default(),
+        generation: object.metadata.generation.unwrap_or_default(),
+        location,
+        component,
+        digest: spec.digest.clone(),
+        limits: limits.to_string(),
+    }
+}
+
+fn of_config_map(
+    ConfigMapKey { name, key }: &ConfigMapKey,
+    namespace: Option<&str>,
+    maps: &BTreeMap<String, Components>,
+) -> Result<Content, String> {
+    let namespace = namespace.ok_or(
+        "spec.source.configMap: this operator runs in no namespace, so it reads no ConfigMap; start it with \
+         --leader-election-namespace",
+    )?;
+    let map = maps.get(name).ok_or_else(|| {
+        format!("spec.source.configMap.name: the namespace {namespace} of the operator has no ConfigMap {name}")
+    })?;
+    map.get(key).cloned().ok_or_else(|| {
+        format!(
+            "spec.source.configMap.key: binaryData of the ConfigMap {namespace}/{name} has no key {key}; `kubectl create \
+             configmap {name} --from-file={key}` makes one"
+        )
+    })
+}
+
+fn of_built_in(name: &str) -> Result<Content, String> {
+    let found = BUILT_INS.iter().find(|built_in| built_in.name == name).ok_or_else(|| {
+        let names: Vec<&str> = BUILT_INS.iter().map(|built_in| built_in.name).collect();
+        format!("spec.source.builtIn.name: must be one of {}", names.join(", "))
+    })?;
+    Ok(Content { bytes: found.component.into(), sum: Sha256::digest(found.component).into() })
+}
+
+/// The parts of a SandboxPolicy.
+pub(super) fn policy(object: &SandboxPolicy) -> PolicyObject {
+    PolicyObject {
+        uid: object.uid().unwrap_or_default(),
+        generation: object.metadata.generation.unwrap_or_default(),
+        plugin: object.spec.plugin.clone(),
+        hook: object.spec.hook,
+        mode: match object.spec.mode.unwrap_or_default() {
+            PolicyMode::Enforce => Mode::Enforce,
+            PolicyMode::Warn => Mode::Warn,
+            PolicyMode::Audit => Mode::Audit,
+            PolicyMode::Shadow => Mode::Shadow,
+        },
+        config: config(&object.spec),
+    }
+}
+
+/// The spec of a policy as a configuration file of the plugin directory. Fields that are absent are left out.
+pub(super) fn config(spec: &SandboxPolicySpec) -> String {
+    let SandboxPolicySpec {
+        plugin: _,
+        hook,
+        mode: _,
+        order,
+        namespace_selector,
+        object_selector,
+        kinds,
+        settings,
+        failure_policy,
+    } = spec;
+    let fields = [
+        ("hooks", json!([hook])),
+        ("order", json!(order)),
+        ("namespaceSelector", json!(namespace_selector)),
+        ("objectSelector", json!(object_selector)),
+        ("kinds", json!(kinds)),
+        ("settings", json!(settings)),
+        ("failurePolicy", json!(failure_policy)),
+    ];
+    let given = fields.into_iter().filter(|(_, value)| !value.is_null());
+    Value::Object(given.map(|(field, value)| (field.to_owned(), value)).collect::<Map<_, _>>()).to_string()
+}

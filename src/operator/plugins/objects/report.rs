@@ -1,0 +1,348 @@
+//! Writes the status of plugins and policies.
+//!
+//! Each replica applies its own entry of a plugin's status with a field manager of its own, so that no replica overwrites
+//! another. The leader applies the conditions, and removes the entries of Pods that do not exist any more. A replica that
+//! is stopped removes its entry itself. Nothing is written when nothing differs, except for the numbers of calls, which
+//! are written once a minute if they changed.
+
+use std::collections::HashMap;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::runtime::events::{EventType, Recorder};
+use kube::{Api, Client, ResourceExt};
+use paddock_api::document::Document;
+use paddock_api::names::{condition, object, reason};
+use paddock_api::{SandboxPlugin, SandboxPluginStatus, SandboxPolicy};
+use paddock_core::conditions::find_condition;
+use paddock_kube::clock::Clock;
+use paddock_kube::pace::Pace;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::feed::SeenObjects;
+use super::follow::{Followed, Update, follow};
+use super::status::{self, Replicas};
+use super::usage::CallCounts;
+use super::{LoadedState, ObjectStates};
+use crate::limits;
+use crate::write::{new_event, publish, reporter};
+
+/// The replica that reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replica {
+    /// A Pod of the operator's Deployment.
+    Pod {
+        /// The namespace of the Pod.
+        namespace: String,
+        /// The name of the Pod.
+        name: String,
+    },
+    /// A process outside of a cluster, by its identity.
+    Process(String),
+}
+
+impl Replica {
+    /// The name in a status.
+    fn name(&self) -> String {
+        match self {
+            Replica::Pod { namespace, name } => format!("{namespace}/{name}"),
+            Replica::Process(identity) => identity.clone(),
+        }
+    }
+
+    /// The field manager of the entries.
+    fn manager(&self) -> String {
+        let (Replica::Pod { name, .. } | Replica::Process(name)) = self;
+        manager(name)
+    }
+}
+
+/// The field manager of the entries of a Pod or process. The API server accepts 128 characters.
+fn manager(name: &str) -> String {
+    let start = name.char_indices().rev().nth(99).map_or(0, |(at, _)| at);
+    format!("{}-{}", object::POLICY_STATUS_MANAGER, name.get(start..).unwrap_or_default())
+}
+
+/// The parts of the operator that the reports use.
+pub struct Reporter {
+    /// The client that writes.
+    pub client: Client,
+    /// The replica that reports.
+    pub replica: Replica,
+    /// The objects with their status.
+    pub seen: watch::Receiver<SeenObjects>,
+    /// The state of the objects on this replica.
+    pub states: watch::Receiver<ObjectStates>,
+    /// Whether this replica leads.
+    pub leading: watch::Receiver<bool>,
+    /// The numbers of calls.
+    pub calls: CallCounts,
+    /// The clock of conditions.
+    pub clock: Clock,
+}
+
+/// The memory of the reports.
+struct StatusReports {
+    reporter: Reporter,
+    /// The Pods of the operator, once they are listed.
+    replicas: Option<Replicas>,
+    /// The time at which the entry of each plugin was written last.
+    entries: HashMap<String, Instant>,
+    /// Limits the conditions of each object, in case that two operators disagree about it.
+    pace: Pace<(String, String)>,
+}
+
+impl Reporter {
+    /// StatusReports until `stop`, and then removes the entries of this replica.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut pods = self.pods().boxed();
+        let (pace, entries) = (Pace::new(limits::PLUGIN_CONDITIONS), HashMap::new());
+        let mut reports = StatusReports { reporter: self, replicas: None, entries, pace };
+        loop {
+            let complete = reports.write().await;
+            let pause = if complete { limits::PLUGIN_CALLS_INTERVAL } else { limits::PLUGIN_REPORT_RETRY };
+            let Reporter { seen, states, leading, .. } = &mut reports.reporter;
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = changed(seen) => {}
+                () = changed(states) => {}
+                () = changed(leading) => {}
+                Some(replicas) = pods.next() => reports.replicas = Some(replicas),
+                () = sleep(pause) => {}
+            }
+        }
+        let _ = timeout(limits::PLUGIN_REPORT_END, reports.withdraw()).await;
+    }
+
+    /// The Pods of the operator's Deployment, each time that they change. Nothing outside of a cluster.
+    fn pods(&self) -> impl Stream<Item = Replicas> + Send + use<> {
+        let namespace = match &self.replica {
+            Replica::Pod { namespace, .. } => Some(namespace.clone()),
+            Replica::Process(_) => None,
+        };
+        let client = self.client.clone();
+        let own = self.replica.name();
+        let streams = namespace.map(move |namespace| {
+            let labels = Some(format!("app.kubernetes.io/name={}", object::OPERATOR_DEPLOYMENT));
+            let followed =
+                Followed { resource: ApiResource::erase::<Pod>(&()), namespace: Some(namespace.clone()), labels };
+            follow(client, followed, is_ready).filter_map(move |update| {
+                let replicas: Option<Replicas> = match update {
+                    Update::Objects(pods) => {
+                        Some(pods.into_iter().map(|(pod, ready)| (format!("{namespace}/{pod}"), ready)).collect())
+                    }
+                    Update::Fault(_) => None,
+                };
+                // A Deployment with other labels has other Pods, about which nothing is known.
+                let known = replicas.filter(|replicas| replicas.contains_key(&own));
+                async move { known }
+            })
+        });
+        futures::stream::iter(streams).flatten()
+    }
+}
+
+/// Whether a Pod is Ready.
+fn is_ready(pod: &Document) -> bool {
+    let status: Value = serde_json::from_str(pod.status()).unwrap_or_default();
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions.into_iter().any(|condition| condition["type"] == condition::READY && condition["status"] == "True")
+}
+
+/// Waits for the next value, and for ever if there is none, because the sender ended.
+async fn changed<T>(values: &mut watch::Receiver<T>) {
+    if values.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+impl StatusReports {
+    /// Writes what differs. Returns whether all of it was written.
+    async fn write(&mut self) -> bool {
+        let Reporter { seen, states, leading, .. } = &mut self.reporter;
+        let seen = seen.borrow_and_update().clone();
+        let states = states.borrow_and_update().clone();
+        let leads = *leading.borrow_and_update();
+        let mut complete = true;
+        for (name, plugin) in &seen.plugins {
+            let state = states.plugins.get(name).filter(|state| plugin.uid().as_ref() == Some(&state.uid));
+            let Some(state) = state else { continue };
+            complete &= self.write_entry(name, plugin, state).await;
+            if leads {
+                complete &= self.write_conditions(name, plugin).await;
+                complete &= self.remove_gone(name, plugin).await;
+            }
+        }
+        self.entries.retain(|name, _| seen.plugins.contains_key(name));
+        for (name, policy) in seen.policies.iter().filter(|_| leads) {
+            let state = states.policies.get(name).filter(|state| policy.uid().as_ref() == Some(&state.uid));
+            let Some(state) = state else { continue };
+            let status = status::of_policy(policy, state, self.reporter.clock.now());
+            if policy.status.as_ref() == Some(&status) {
+                continue;
+            }
+            let before = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+            let of = Subject::policy(name, policy);
+            complete &= self.apply_conditions(of, json!(status), (before, &status.conditions)).await;
+        }
+        complete
+    }
+
+    async fn write_entry(&mut self, name: &str, plugin: &SandboxPlugin, state: &LoadedState) -> bool {
+        let replica = self.reporter.replica.name();
+        let entry = status::entry(&replica, state, self.reporter.calls.of(name));
+        let seen = plugin.status.iter().flat_map(|status| &status.replicas).find(|entry| entry.name == replica);
+        let is_due = |written: &Instant| written.elapsed() >= limits::PLUGIN_CALLS_INTERVAL;
+        let due = match seen {
+            Some(seen) if *seen == entry => false,
+            Some(seen) if status::without_calls(seen) == status::without_calls(&entry) => {
+                self.entries.get(name).is_none_or(is_due)
+            }
+            Some(_) | None => true,
+        };
+        if !due {
+            return true;
+        }
+        self.entries.insert(name.to_owned(), Instant::now());
+        self.apply(&Subject::plugin(name, plugin), &self.reporter.replica.manager(), json!({ "replicas": [entry] }))
+            .await
+    }
+
+    async fn write_conditions(&mut self, name: &str, plugin: &SandboxPlugin) -> bool {
+        let status = status::of_plugin(plugin, self.replicas.as_ref(), self.reporter.clock.now());
+        let before = plugin.status.clone().unwrap_or_default();
+        if (SandboxPluginStatus { replicas: Vec::new(), ..before.clone() }) == status {
+            return true;
+        }
+        let of = Subject::plugin(name, plugin);
+        self.apply_conditions(of, json!(status), (&before.conditions, &status.conditions)).await
+    }
+
+    /// Applies what only the leader writes, and reports a change of the condition Ready in an Event.
+    async fn apply_conditions(
+        &mut self,
+        subject: Subject<'_>,
+        status: Value,
+        (before, after): (&[Condition], &[Condition]),
+    ) -> bool {
+        if !self.pace.take((subject.resource.plural.clone(), subject.name.to_owned()), Instant::now()) {
+            return false;
+        }
+        let applied = self.apply(&subject, object::POLICY_STATUS_MANAGER, status).await;
+        let ready = find_condition(after, condition::READY);
+        let was = find_condition(before, condition::READY);
+        if let Some(ready) = ready.filter(|ready| applied && is_news(was, ready)) {
+            let kind = if ready.status == "True" { EventType::Normal } else { EventType::Warning };
+            let event = new_event(kind, &ready.reason, &ready.message);
+            let regarding = ObjectReference {
+                api_version: Some(subject.resource.api_version.clone()),
+                kind: Some(subject.resource.kind.clone()),
+                name: Some(subject.name.to_owned()),
+                uid: Some(subject.uid.clone()),
+                ..ObjectReference::default()
+            };
+            // A recorder keeps the first note of a series, so each note has a recorder of its own.
+            publish(&Recorder::new(self.reporter.client.clone(), reporter(None)), &event, &regarding).await;
+        }
+        applied
+    }
+
+    /// Removes the entries of Pods that do not exist any more, as their own field managers.
+    async fn remove_gone(&self, name: &str, plugin: &SandboxPlugin) -> bool {
+        let entries = plugin.status.iter().flat_map(|status| &status.replicas);
+        let gone = entries.filter(|entry| status::is_gone(&entry.name, self.replicas.as_ref()));
+        let mut complete = true;
+        for entry in gone {
+            let (_, pod) = entry.name.split_once('/').unwrap_or_default();
+            complete &= self.apply(&Subject::plugin(name, plugin), &manager(pod), json!({})).await;
+        }
+        complete
+    }
+
+    /// Removes the entries of this replica.
+    async fn withdraw(&self) {
+        let seen = self.reporter.seen.borrow().clone();
+        let replica = self.reporter.replica.name();
+        for (name, plugin) in &seen.plugins {
+            let entries = plugin.status.iter().flat_map(|status| &status.replicas);
+            if entries.into_iter().any(|entry| entry.name == replica) {
+                self.apply(&Subject::plugin(name, plugin), &self.reporter.replica.manager(), json!({})).await;
+            }
+        }
+    }
+
+    /// Applies a part of a status. The UID keeps it from an object of the same name that is newer.
+    async fn apply(&self, subject: &Subject<'_>, manager: &str, status: Value) -> bool {
+        let body = json!({
+            "apiVersion": subject.resource.api_version,
+            "kind": subject.resource.kind,
+            "metadata": { "name": subject.name, "uid": subject.uid },
+            "status": status,
+        });
+        let params = PatchParams::apply(manager).force();
+        let done = self.api(subject).patch_status(subject.name, &params, &Patch::Apply(&body)).await;
+        match done {
+            Ok(_) => true,
+            // The object does not exist any more, or another one has its name. The watch will show it.
+            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {
+                debug!(name = subject.name, message = status.message, "the status was not written");
+                true
+            }
+            Err(error) => failed(&error, subject.name),
+        }
+    }
+
+    fn api(&self, subject: &Subject<'_>) -> Api<DynamicObject> {
+        Api::all_with(self.reporter.client.clone(), &subject.resource)
+    }
+}
+
+/// Whether a condition is worth an Event. To wait for the other replicas is part of every change.
+fn is_news(was: Option<&Condition>, now: &Condition) -> bool {
+    let same =
+        was.is_some_and(|was| (&was.status, &was.reason, &was.message) == (&now.status, &now.reason, &now.message));
+    !same && now.reason != reason::WAITING_FOR_REPLICAS
+}
+
+fn failed(error: &dyn std::fmt::Display, name: &str) -> bool {
+    warn!(name, %error, "the status of a plugin or policy cannot be written");
+    false
+}
+
+/// The object of a write.
+struct Subject<'a> {
+    resource: ApiResource,
+    name: &'a str,
+    uid: String,
+}
+
+impl<'a> Subject<'a> {
+    fn plugin(name: &'a str, plugin: &SandboxPlugin) -> Self {
+        Self { resource: ApiResource::erase::<SandboxPlugin>(&()), name, uid: plugin.uid().unwrap_or_default() }
+    }
+
+    fn policy(name: &'a str, policy: &SandboxPolicy) -> Self {
+        Self { resource: ApiResource::erase::<SandboxPolicy>(&()), name, uid: policy.uid().unwrap_or_default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn field_manager_fits_and_ends_as_the_name_of_the_replica() {
+        for name in ["a", &"n".repeat(99), &format!("{}-last", "n".repeat(300))] {
+            let manager = Replica::Process(name.to_owned()).manager();
+            assert!(manager.len() <= 128 && manager.starts_with("paddock-plugins-"), "{manager}");
+            let end: String = name.chars().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect();
+            assert!(manager.ends_with(&end), "{manager}");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! SandboxPlugins and SandboxPolicies that appear, change, break and disappear.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use paddock_core::binding::{Binding, Mode};
+use paddock_core::question::{Hook, PluginRef};
+use paddock_guests::{ALLOWED_IMAGES, ASK_FOR_WASI, POOL_FIXED};
+use paddock_plugin_host::{Host, HostConfig};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use super::read::{self, Components};
+use super::{BoundState, FaultReason, LoadedState, ObjectContent};
+use crate::limits::REPLACED_PLUGIN_LIFETIME as KEEP;
+use crate::plugins::loader::PluginState;
+use crate::plugins::source::{Content, File, PluginFiles, SourceContent};
+use crate::plugins::sources::Loaders;
+
+/// The objects of a cluster, and the plugins that a replica makes of them.
+struct World {
+    host: Arc<Host>,
+    loaders: Loaders,
+    plugins: BTreeMap<String, Value>,
+    policies: BTreeMap<String, Value>,
+    maps: BTreeMap<String, Components>,
+    now: Instant,
+}
+
+fn content(bytes: &[u8]) -> Content {
+    Content { bytes: bytes.into(), sum: Sha256::digest(bytes).into() }
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with_cache(None)
+    }
+
+    fn with_cache(cache: Option<&TempDir>) -> Self {
+        let host = Arc::new(Host::new(HostConfig::default()).unwrap());
+        let loaders = Loaders::new(Arc::clone(&host), cache.map(|dir| dir.path().to_owned())).unwrap();
+        let (plugins, policies, maps) = Default::default();
+        Self { host, loaders, plugins, policies, maps, now: Instant::now() }
+    }
+
+    /// A SandboxPlugin `NAME`, whose component is in the ConfigMap `NAME`.
+    fn plugin(&mut self, name: &str, component: &[u8]) -> &mut Self {
+        self.maps.insert(name.to_owned(), Arc::new([("c.wasm".to_owned(), content(component))].into()));
+        let spec = json!({ "source": { "configMap": { "name": name, "key": "c.wasm" } } });
+        self.plugins.entry(name.to_owned()).or_insert(spec);
+        self
+    }
+
+    fn policy(&mut self, name: &str, spec: Value) -> &mut Self {
+        self.policies.insert(name.to_owned(), spec);
+        self
+    }
+
+    fn look(&mut self) -> &mut Self {
+        self.now += Duration::from_secs(1);
+        let object = |name: &String, spec: &Value| json!({ "metadata": { "name": name, "uid": format!("uid-{name}"), "generation": 1 }, "spec": spec });
+        let plugins = self.plugins.iter().map(|(name, spec)| {
+            let plugin = serde_json::from_value(object(name, spec)).unwrap();
+            (name.clone(), read::plugin(&plugin, Some("sys"), &self.maps))
+        });
+        let policies = self.policies.iter().map(|(name, spec)| {
+            let policy = serde_json::from_value(object(name, spec)).unwrap();
+            (name.clone(), read::policy(&policy))
+        });
+        let content = ObjectContent { plugins: plugins.collect(), policies: policies.collect() };
+        self.loaders.apply_objects(Ok(content), self.now);
+        self
+    }
+
+    fn bindings(&self, hook: Hook) -> Vec<Binding> {
+        self.loaders.bindings().iter().filter(|binding| binding.hook == hook).cloned().collect()
+    }
+
+    fn names(&self, hook: Hook) -> Vec<String> {
+        self.bindings(hook).into_iter().map(|binding| binding.name).collect()
+    }
+
+    fn loaded(&self, name: &str) -> LoadedState {
+        self.loaders.states().plugins[name].clone()
+    }
+
+    fn bound(&self, name: &str) -> BoundState {
+        self.loaders.states().policies[name].clone()
+    }
+
+    fn is_loaded(&self, plugin: &PluginRef) -> bool {
+        let loaded: BTreeSet<PluginRef> =
+            self.host.plugins(jiff::Timestamp::UNIX_EPOCH).into_iter().map(|report| report.plugin.plugin).collect();
+        loaded.contains(plugin)
+    }
+}
+
+fn fixed(plugin: &str, desired: u32) -> Value {
+    json!({ "plugin": plugin, "hook": "pool-size", "settings": { "desired": desired } })
+}
+
+fn images(settings: Value) -> Value {
+    json!({ "plugin": "images", "hook": "admission", "settings": settings })
+}
+
+#[test]
+fn plugin_alone_is_loaded_and_decides_nothing_until_a_policy_binds_it() {
+    let mut world = World::new();
+    world.plugin("fixed", POOL_FIXED).look();
+    let loaded = world.loaded("fixed");
+    assert!(loaded.digest.is_some() && loaded.fault.is_none(), "{loaded:?}");
+    assert_eq!((loaded.hooks, loaded.wit_version.as_deref()), (vec![Hook::PoolSize], Some("0.1.0")));
+    assert_eq!(world.names(Hook::PoolSize), ["pool-by-demand/pool-size"]);
+    world.policy("three", fixed("fixed", 3)).look();
+    let first = &world.bindings(Hook::PoolSize)[0];
+    assert_eq!((first.name.as_str(), first.settings.as_str()), ("SandboxPolicy/three", r#"{"desired":3}"#));
+    assert_eq!((first.order, first.mode), (0, Mode::Enforce));
+    world.policies.clear();
+    assert_eq!(world.look().names(Hook::PoolSize), ["pool-by-demand/pool-size"]);
+}
+
+#[test]
+fn policies_of_a_hook_are_asked_by_their_order() {
+    let mut world = World::new();
+    world.plugin("fixed", POOL_FIXED);
+    for (name, order) in [("late", 5), ("b", 0), ("a", 0), ("first", -1)] {
+        let mut spec = fixed("fixed", 1);
+        spec["order"] = order.into();
+        spec["namespaceSelector"] = json!({ "matchLabels": { "team": name } });
+        world.policy(name, spec);
+    }
+    let names = world.look().names(Hook::PoolSize);
+    let expected = ["first", "a", "b", "late"].map(|name| format!("SandboxPolicy/{name}"));
+    assert_eq!(names[..4], expected);
+    assert_eq!(world.bindings(Hook::PoolSize)[0].namespaces.match_labels["team"], "first");
+}
+
+#[test]
+fn broken_component_does_not_replace_a_good_one() {
+    let mut world = World::new();
+    world.plugin("fixed", POOL_FIXED).policy("three", fixed("fixed", 3)).look();
+    let good = world.loaded("fixed").digest;
+    for bad in [b"not a component".as_slice(), ASK_FOR_WASI] {
+        let loaded = world.plugin("fixed", bad).look().loaded("fixed");
+        assert_eq!(loaded.digest, good);
+        assert_eq!(loaded.fault.unwrap().reason, FaultReason::LoadFailed);
+        assert_eq!(world.bound("three"), BoundState { digest: good.clone(), ..world.bound("three") });
+        assert!(world.bindings(Hook::PoolSize)[0].not_loaded.is_none());
+    }
+    world.maps.clear();
+    let loaded = world.look().loaded("fixed");
+    assert_eq!((loaded.digest, loaded.fault.map(|fault| fault.reason)), (good, Some(FaultReason::SourceNotFound)));
+    let status = world.loaders.status().into_iter().find(|status| status.name == "fixed").unwrap();
+    assert_eq!(status.state, PluginState::FormerVersion);
+}
+
+#[test]
+fn policy_without_a_plugin_fails_by_its_policy() {
+    let mut world = World::new();
+    let mut spec = images(json!({ "registries": ["ghcr.io"] }));
+    spec["failurePolicy"] = "Fail".into();
+    spec["kinds"] = json!(["Sandbox"]);
+    world.policy("guard", spec).look();
+    let first = world.bindings(Hook::Admission).remove(0);
+    assert!(first.not_loaded.is_some_and(|error| error.contains("there is no SandboxPlugin images")));
+    assert_eq!((first.kinds, first.failure_policy.as_str()), (vec!["Sandbox".to_owned()], "Fail"));
+    assert_eq!(world.bound("guard").fault.unwrap().reason, FaultReason::PluginNotFound);
+    world.plugin("images", b"broken").look();
+    assert_eq!(world.bound("guard").fault.unwrap().reason, FaultReason::PluginNotLoaded);
+    let status = world.loaders.status().into_iter().find(|status| status.name == "SandboxPolicy/guard").unwrap();
+    assert_eq!((status.state, status.hooks), (PluginState::NotLoaded, vec![Hook::Admission]));
+    world.plugin("images", ALLOWED_IMAGES).look();
+    assert_eq!((world.bound("guard").fault, world.bound("guard").digest.is_some()), (None, true));
+    // The plugin is removed: no version of the policy stays in force.
+    world.plugins.clear();
+    assert!(world.look().bindings(Hook::Admission)[0].not_loaded.is_some());
+}
+
+#[test]
+fn wrong_settings_keep_the_last_good_version_and_name_the_field() {
+    let mut world = World::new();
+    world.plugin("images", ALLOWED_IMAGES).policy("guard", images(json!({ "registries": ["ghcr.io"] }))).look();
+    let good = world.bindings(Hook::Admission)[0].clone();
+    world.policy("guard", images(json!({ "registries": ["ghcr.io", ""] }))).look();
+    let fault = world.bound("guard").fault.unwrap();
+    assert_eq!(fault.reason, FaultReason::InvalidSettings);
+    assert!(fault.message.starts_with("spec.settings.registries[1]: must be"), "{}", fault.message);
+    assert_eq!(world.bindings(Hook::Admission)[0], good);
+    // A policy that never had a good version fails.
+    world.policy("other", images(json!({}))).look();
+    assert!(world.bindings(Hook::Admission).iter().any(|binding| binding.not_loaded.is_some()));
+    let mut wrong = images(json!({}));
+    wrong["hook"] = "idle".into();
+    world.policy("other", wrong).look();
+    let fault = world.bound("other").fault.unwrap();
+    assert_eq!(fault.reason, FaultReason::HookNotExported);
+    assert!(fault.message.ends_with("does not export idle; it exports admission"), "{}", fault.message);
+}
+
+#[test]
+fn component_with_another_digest_than_the_spec_is_refused() {
+    let mut world = World::new();
+    world.plugin("fixed", POOL_FIXED).policy("three", fixed("fixed", 3));
+    world.plugins.get_mut("fixed").unwrap()["digest"] = json!(format!("sha256:{}", "0".repeat(64)));
+    let loaded = world.look().loaded("fixed");
+    assert_eq!((loaded.digest, loaded.fault.map(|fault| fault.reason)), (None, Some(FaultReason::DigestMismatch)));
+    assert!(world.bindings(Hook::PoolSize)[0].not_loaded.is_some());
+    world.plugins.get_mut("fixed").unwrap()["digest"] = json!(paddock_plugin_host::digest(POOL_FIXED));
+    assert!(world.look().loaded("fixed").fault.is_none());
+}
+
+#[test]
+fn built_in_is_bound_with_other_settings() {
+    let mut world = World::new();
+    world.plugins.insert("idle".to_owned(), json!({ "source": { "builtIn": { "name": "idle-timeout" } } }));
+    let settings = json!({ "tiers": ["throttle", "suspend"] });
+    world.policy("gentle", json!({ "plugin": "idle", "hook": "idle", "settings": settings })).look();
+    assert_eq!(world.names(Hook::Idle), ["SandboxPolicy/gentle", "idle-timeout/idle"]);
+    assert!(world.bound("gentle").fault.is_none(), "{:?}", world.bound("gentle"));
+    world.plugins.insert("idle-timeout".to_owned(), json!({ "source": { "builtIn": { "name": "idle-timeout" } } }));
+    world.plugins.insert("other".to_owned(), json!({ "source": { "builtIn": { "name": "idel" } } }));
+    let loaded = world.look().loaded("idle-timeout");
+    assert_eq!(loaded.fault.unwrap().reason, FaultReason::NameTaken);
+    let fault = world.loaded("other").fault.unwrap();
+    assert!(fault.message.contains("must be one of") && fault.message.contains("idle-timeout"), "{}", fault.message);
+}
+
+#[test]
+fn plugin_of_the_directory_takes_its_name_from_an_object() {
+    let mut world = World::new();
+    world.plugin("fixed", POOL_FIXED).policy("three", fixed("fixed", 3)).look();
+    let file = |bytes: &[u8]| Some(File { location: "fixed.wasm".to_owned(), content: Ok(content(bytes)) });
+    let files = |plugins| Ok(SourceContent { plugins, ignored: vec![] });
+    let of_directory = PluginFiles { component: file(POOL_FIXED), config: None };
+    world.loaders.apply_files(files([("fixed".to_owned(), of_directory)].into()), world.now);
+    assert_eq!(world.loaded("fixed").fault.unwrap().reason, FaultReason::NameTaken);
+    let all = world.bindings(Hook::PoolSize);
+    assert!(all.iter().any(|binding| binding.name == "SandboxPolicy/three" && binding.not_loaded.is_some()));
+    let plugin = all.iter().find(|binding| binding.name == "fixed/pool-size").unwrap().plugin.clone();
+    // Both have the same name and bytes. The component stays loaded for as long as one of them uses it.
+    world.loaders.apply_files(files(BTreeMap::new()), world.now);
+    assert!(world.loaded("fixed").fault.is_none());
+    world.loaders.pass_time(world.now + KEEP * 2);
+    assert!(world.is_loaded(&plugin));
+    world.policies.clear();
+    world.plugins.clear();
+    world.look();
+    world.loaders.pass_time(world.now + KEEP * 2);
+    assert!(!world.is_loaded(&plugin));
+}
+
+#[test]
+fn former_component_stays_loaded_for_a_policy_that_the_new_one_refuses() {
+    let mut world = World::new();
+    world.plugin("p", POOL_FIXED).policy("three", fixed("p", 3)).look();
+    let former = world.bindings(Hook::PoolSize)[0].plugin.clone();
+    // The new component does not export the hook of the policy.
+    world.plugin("p", ALLOWED_IMAGES).look();
+    assert_eq!(world.bound("three").fault.unwrap().reason, FaultReason::HookNotExported);
+    assert_eq!(world.bindings(Hook::PoolSize)[0].plugin, former);
+    world.loaders.pass_time(world.now + KEEP * 2);
+    assert!(world.is_loaded(&former));
+}
+
+#[test]
+fn last_good_component_survives_a_restart_unless_the_spec_names_another_digest() {
+    let cache = TempDir::new().unwrap();
+    World::with_cache(Some(&cache)).plugin("fixed", POOL_FIXED).look();
+    for (digest, restored) in [
+        (Value::Null, true),
+        (json!(paddock_plugin_host::digest(POOL_FIXED)), true),
+        (json!(format!("sha256:{}", "0".repeat(64))), false),
+    ] {
+        let mut world = World::with_cache(Some(&cache));
+        world.plugin("fixed", b"broken");
+        if digest.is_string() {
+            world.plugins.get_mut("fixed").unwrap()["digest"] = digest.clone();
+        }
+        let loaded = world.look().loaded("fixed");
+        assert_eq!((loaded.digest.is_some(), loaded.fault.is_some()), (restored, true), "{digest}");
+    }
+}
+
+#[test]
+fn objects_that_were_never_read_let_every_hook_fail_and_later_errors_change_nothing() {
+    let mut world = World::new();
+    world.loaders.apply_objects(Err("sandboxpolicies cannot be watched: 403".to_owned()), world.now);
+    for hook in Hook::ALL {
+        assert!(world.bindings(hook)[0].not_loaded.is_some(), "{}", hook.as_str());
+    }
+    world.plugin("fixed", POOL_FIXED).policy("three", fixed("fixed", 3)).look();
+    let names = world.names(Hook::PoolSize);
+    assert_eq!(names, ["SandboxPolicy/three", "pool-by-demand/pool-size"]);
+    world.loaders.apply_objects(Err("timeout".to_owned()), world.now);
+    assert_eq!(world.names(Hook::PoolSize), names);
+}
+
+#[test]
+fn check_of_a_policy_names_the_field_and_asks_only_loaded_plugins() {
+    let mut world = World::new();
+    world.plugin("images", ALLOWED_IMAGES).look();
+    let check = world.loaders.policy_check(Arc::clone(&world.host));
+    let checked = |spec: Value| check(&json!({ "spec": spec }));
+    assert_eq!(checked(images(json!({ "registries": ["ghcr.io"] }))), Ok(None));
+    let cause = checked(images(json!({ "registeries": ["ghcr.io"] }))).unwrap_err();
+    assert_eq!(cause.field, "spec.settings.registeries");
+    assert!(cause.message.contains("unknown field"), "{}", cause.message);
+    let mut other = images(json!({ "registries": ["ghcr.io"] }));
+    other["hook"] = "idle".into();
+    assert_eq!(checked(other).unwrap_err().field, "spec.hook");
+    let mut selected = images(json!({ "registries": ["ghcr.io"] }));
+    selected["objectSelector"] = json!({ "matchExpressions": [{ "key": "a", "operator": "In" }] });
+    assert_eq!(checked(selected).unwrap_err().field, "spec.objectSelector.matchExpressions[0].values");
+    let mut absent = images(json!({ "any": 1 }));
+    absent["plugin"] = "absent".into();
+    assert!(checked(absent).unwrap().is_some_and(|warning| warning.contains("absent")));
+}
