@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::object::Texts;
+pub use crate::policy_mode::Mode;
 use crate::question::{Failure, FailureKind, Hook, PluginRef};
 
 /// A plugin bound to one hook for the objects that its selectors match.
@@ -60,37 +61,6 @@ impl Binding {
     pub fn standing_failure(&self) -> Option<Failure> {
         let message = self.not_loaded.as_ref()?;
         Some(Failure { kind: FailureKind::Missing, message: format!("it is not loaded: {message}") })
-    }
-}
-
-/// The effect of the answers of a binding. Only the answers of a binding with the mode `Enforce` decide.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
-pub enum Mode {
-    /// The answers decide.
-    #[default]
-    Enforce,
-    /// Only for admission: a denial becomes a warning for the user. The answers are counted.
-    Warn,
-    /// Only for admission: a denial is logged, and is in the audit log of the API server. The answers are counted.
-    Audit,
-    /// The answers are counted.
-    Shadow,
-}
-
-impl Mode {
-    /// The word in objects, metrics and logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-
-    /// Whether the answers decide.
-    #[must_use]
-    pub fn acts(self) -> bool {
-        match self {
-            Mode::Enforce => true,
-            Mode::Warn | Mode::Audit | Mode::Shadow => false,
-        }
     }
 }
 

@@ -31,6 +31,7 @@ pub mod model;
 pub mod network_policy;
 pub mod object;
 pub mod plan;
+mod policy_mode;
 pub mod question;
 pub mod record;
 pub mod settings;

@@ -16,6 +16,8 @@ use jiff::Timestamp;
 pub use paddock_api::Hook;
 use serde::{Deserialize, Serialize};
 
+use crate::policy_mode::Mode;
+
 /// One question for one plugin.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PluginRequest {
@@ -23,6 +25,8 @@ pub struct PluginRequest {
     pub binding: String,
     /// The component to call.
     pub plugin: PluginRef,
+    /// The mode of the binding. Only the answers of the mode `Enforce` decide.
+    pub mode: Mode,
     /// The settings of the binding: a JSON document, or `{}` if the binding has none.
     pub settings: String,
     /// The question.

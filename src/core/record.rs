@@ -94,6 +94,8 @@ pub enum Outcome {
     Refused,
     /// There was no answer.
     Failed,
+    /// It did nothing, because of the mode of the policy.
+    Unenforced,
 }
 
 impl Outcome {
@@ -221,8 +223,12 @@ impl Decision {
     pub fn record(&self, kept_domains: &[String]) -> Record {
         let request = &self.request;
         let accepted = self.result.as_ref().ok().map(|answer| accept(&request.question, answer));
+        let mode = request.mode;
         let (outcome, note) = match accepted {
             None => (Outcome::Failed, None),
+            Some(_) if !mode.acts() => {
+                (Outcome::Unenforced, Some(format!("the mode of the policy is {}", mode.as_str())))
+            }
             Some(Acceptance::Followed) => (Outcome::Followed, None),
             Some(Acceptance::Earlier(note)) => (Outcome::Earlier, Some(note)),
             Some(Acceptance::Corrected(note)) => (Outcome::Corrected, Some(note)),

@@ -304,19 +304,14 @@ impl Snapshot {
     /// and about a Pod or another Sandbox.
     #[must_use]
     pub fn most_questions(&self) -> usize {
-        self.bindings().map_or(0, |bindings| bindings.iter().count() * 2)
-    }
-
-    /// The bindings that answer the questions about the object. `None` if there are no questions.
-    #[must_use]
-    pub fn bindings(&self) -> Option<&Bindings> {
-        match self {
-            Snapshot::Absent(_) | Snapshot::Terminating(_) | Snapshot::Observed(_) => None,
-            Snapshot::Sandbox(snapshot) => Some(&snapshot.common.bindings),
-            Snapshot::Template(snapshot) => Some(&snapshot.common.bindings),
-            Snapshot::Pool(snapshot) => Some(&snapshot.common.bindings),
-            Snapshot::Claim(snapshot) => Some(&snapshot.common.bindings),
-        }
+        let bindings = match self {
+            Snapshot::Absent(_) | Snapshot::Terminating(_) | Snapshot::Observed(_) => return 0,
+            Snapshot::Sandbox(snapshot) => &snapshot.common.bindings,
+            Snapshot::Template(snapshot) => &snapshot.common.bindings,
+            Snapshot::Pool(snapshot) => &snapshot.common.bindings,
+            Snapshot::Claim(snapshot) => &snapshot.common.bindings,
+        };
+        bindings.iter().count() * 2
     }
 
     /// The same snapshot, for a process whose clocks agree only that this time has passed.

@@ -1,6 +1,6 @@
 //! The answers of bindings that do not act, compared with what was decided. The operator counts them.
 
-use crate::binding::{Bindings, Mode};
+use crate::binding::Mode;
 use crate::question::{Answer, Hook, PluginReply, Verdict};
 
 /// The answer of a binding whose mode does not act.
@@ -42,19 +42,15 @@ impl UnenforcedEffect {
 
 /// The answers among these replies whose bindings do not act.
 #[must_use]
-pub fn unenforced(bindings: &Bindings, replies: &[PluginReply]) -> Vec<UnenforcedAnswer> {
-    let mode = |reply: &PluginReply| {
-        let mut named = bindings.iter().filter(|binding| binding.name == reply.request.binding);
-        named.next().map(|binding| binding.mode).unwrap_or_default()
+pub fn unenforced(replies: &[PluginReply]) -> Vec<UnenforcedAnswer> {
+    let answer = |reply: &PluginReply| {
+        let (mode, hook) = (reply.request.mode, reply.request.question.hook());
+        let acting = |other: &&PluginReply| other.request.question.hook() == hook && other.request.mode.acts();
+        let decided = replies.iter().rev().filter(acting).find_map(|other| other.result.as_ref().ok());
+        let (effect, message) = effect(reply, decided);
+        UnenforcedAnswer { binding: reply.request.binding.clone(), hook, mode, effect, message }
     };
-    let others = replies.iter().map(|reply| (mode(reply), reply)).filter(|(mode, _)| !mode.acts());
-    let answer = |(mode_of, reply): (Mode, &PluginReply)| {
-        let hook = reply.request.question.hook();
-        let decided = replies.iter().rev().filter(|other| other.request.question.hook() == hook && mode(other).acts());
-        let (effect, message) = effect(reply, decided.filter_map(|other| other.result.as_ref().ok()).next());
-        UnenforcedAnswer { binding: reply.request.binding.clone(), hook, mode: mode_of, effect, message }
-    };
-    others.map(answer).collect()
+    replies.iter().filter(|reply| !reply.request.mode.acts()).map(answer).collect()
 }
 
 fn effect(reply: &PluginReply, decided: Option<&Answer>) -> (UnenforcedEffect, String) {
@@ -129,6 +125,7 @@ mod tests {
         let request = PluginRequest {
             binding: binding.name.clone(),
             plugin: binding.plugin.clone(),
+            mode: binding.mode,
             settings: binding.settings.clone(),
             question,
         };
@@ -147,8 +144,7 @@ mod tests {
         let failure = Failure { kind: FailureKind::Trap, message: "unreachable".to_owned() };
         let replies =
             [reply(&decides, size(3)), reply(&same, size(3)), reply(&other, size(4)), reply(&fails, Err(failure))];
-        let bindings = Bindings::new(vec![decides, same, other, fails]);
-        let found = unenforced(&bindings, &replies);
+        let found = unenforced(&replies);
         let found: Vec<_> = found.iter().map(|answer| (answer.binding.as_str(), answer.effect)).collect();
         let expected = [
             ("same", UnenforcedEffect::Same),

@@ -290,6 +290,7 @@ fn as_i64(n: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use paddock_core::binding::Mode;
     use paddock_core::question::{IdleAnswer, IdleQuestion, PluginRef, PluginReply, Question};
 
     use super::*;
@@ -347,7 +348,13 @@ mod tests {
             now: Timestamp::UNIX_EPOCH,
         }));
         let plugin = PluginRef { name: "sleepy".to_owned(), digest: "sha256:0".to_owned() };
-        let ask = PluginRequest { binding: "sleepy/idle".to_owned(), plugin, settings: "{}".to_owned(), question };
+        let ask = PluginRequest {
+            binding: "sleepy/idle".to_owned(),
+            plugin,
+            mode: Mode::Enforce,
+            settings: "{}".to_owned(),
+            question,
+        };
         let answer = IdleAnswer { action: None, next_check: None, reason: "in use".to_owned(), state: None };
         let well = PluginReply { request: ask.clone(), result: Ok(Answer::Idle(answer)) };
         let failure = Failure { kind: FailureKind::Trap, message: "unreachable".to_owned() };

@@ -139,6 +139,7 @@ pub(super) fn request(binding: &Binding, question: Question) -> PluginRequest {
     PluginRequest {
         binding: binding.name.clone(),
         plugin: binding.plugin.clone(),
+        mode: binding.mode,
         settings: binding.settings.clone(),
         question,
     }

@@ -2,6 +2,7 @@ use paddock_api::names::annotation;
 use serde_json::json;
 
 use super::*;
+use crate::binding::Mode;
 use crate::question::FailureKind;
 
 /// The text that no record may contain.
@@ -20,7 +21,7 @@ fn decision(hook: Hook, question: Value, result: Result<Value, Failure>) -> Deci
     Decision {
         time: "2027-01-15T08:00:00Z".parse().unwrap(),
         subject: Arc::new(Subject { asker: Asker::Reconcile, object }),
-        request: PluginRequest { binding: "p/x".into(), plugin, settings: "{}".into(), question },
+        request: PluginRequest { binding: "p/x".into(), plugin, mode: Mode::Enforce, settings: "{}".into(), question },
         result: result.map(|answer| form::answer(hook, answer).unwrap()),
         fuel: 7,
         memory_bytes: 65536,
@@ -310,4 +311,20 @@ fn size_counts_what_users_fill() {
     assert!(object >= small + 200_000, "{small} {object}");
     let state = pool(Ok(json!({"desired": 1, "reason": "", "state": "y".repeat(16_000)}))).bytes();
     assert!(state >= 16_000, "{state}");
+}
+
+/// An answer without effect is no decision, whatever it says.
+#[test]
+fn answer_of_a_policy_that_does_not_act_is_unenforced() {
+    for (mode, note) in [
+        (Mode::Shadow, "the mode of the policy is Shadow"),
+        (Mode::Audit, "the mode of the policy is Audit"),
+        (Mode::Warn, "the mode of the policy is Warn"),
+    ] {
+        let mut decision = pool(Ok(json!({"desired": 3, "reason": ""})));
+        assert_eq!(record(&decision).outcome, Outcome::Followed);
+        decision.request.mode = mode;
+        let record = record(&decision);
+        assert_eq!((record.outcome, record.note.as_deref()), (Outcome::Unenforced, Some(note)));
+    }
 }

@@ -50,6 +50,7 @@ pub fn asked(record: &Record) -> Vec<String> {
         Outcome::Earlier => lines.push(format!("  Note: {note}")),
         Outcome::Corrected => lines.push(format!("  The operator did not follow the answer: {note}")),
         Outcome::Refused => lines.push(format!("  The operator refused the answer: {note}")),
+        Outcome::Unenforced => lines.push(format!("  The answer had no effect: {note}")),
     }
     lines
 }

@@ -4,6 +4,7 @@ use paddock_api::kind::{Key, Kind};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::binding::Mode;
 use crate::decide::decide;
 use crate::object::Object;
 use crate::question::{Failure, FailureKind, PluginRef, PluginRequest, form};
@@ -122,7 +123,13 @@ fn asked_about(hook: Hook, question: Value, result: Result<Value, Failure>) -> S
     let decision = Decision {
         time: now(),
         subject: std::sync::Arc::new(Subject { asker: Asker::Webhook, object }),
-        request: PluginRequest { binding: "mine/x".into(), plugin, settings: "{}".into(), question },
+        request: PluginRequest {
+            binding: "mine/x".into(),
+            plugin,
+            mode: Mode::Enforce,
+            settings: "{}".into(),
+            question,
+        },
         result: result.map(|answer| form::answer(hook, answer).unwrap()),
         fuel: 0,
         memory_bytes: 0,

@@ -302,6 +302,7 @@ mod tests {
             let request = PluginRequest {
                 binding: "mine/admission".into(),
                 plugin: PluginRef { name: "mine".into(), digest: "sha256:0".into() },
+                mode: Mode::Enforce,
                 settings: "{}".into(),
                 question: form::question(Hook::Admission, question).unwrap(),
             };

@@ -89,6 +89,7 @@ fn ask(binding: &Binding) -> PluginRequest {
     PluginRequest {
         binding: binding.name.clone(),
         plugin: binding.plugin.clone(),
+        mode: binding.mode,
         settings: binding.settings.clone(),
         question: Question::PoolSize(Box::new(PoolSizeQuestion {
             namespace: "agents".into(),

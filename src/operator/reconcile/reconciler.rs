@@ -117,8 +117,7 @@ impl Reconciler {
             return Vec::new();
         }
         let subject = Arc::new(Subject::of(snapshot));
-        let (counted, plugin_client) = (snapshot, self.plugin_client.clone());
-        let snapshot = snapshot.clone();
+        let (snapshot, plugin_client) = (snapshot.clone(), self.plugin_client.clone());
         let asked = tokio::task::spawn_blocking(move || {
             // Each round asks another binding, or asks it about another object.
             let rounds = snapshot.most_questions();
@@ -130,9 +129,7 @@ impl Reconciler {
         });
         match asked.await {
             Ok(answers) => {
-                if let Some(bindings) = counted.bindings() {
-                    self.metrics.unenforced(&unenforced(bindings, &answers));
-                }
+                self.metrics.unenforced(&unenforced(&answers));
                 answers
             }
             Err(error) => {

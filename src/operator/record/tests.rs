@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use paddock_core::binding::Mode;
 use paddock_core::question::{Hook, PluginRef, form};
 use paddock_core::record::{Asker, ObjectName};
 use serde_json::{Value, json};
@@ -28,6 +29,7 @@ fn request(object: &Value) -> PluginRequest {
     PluginRequest {
         binding: "p/admission".into(),
         plugin: PluginRef { name: "p".into(), digest: "sha256:0".into() },
+        mode: Mode::Enforce,
         settings: "{}".into(),
         question: form::question(Hook::Admission, question).unwrap(),
     }

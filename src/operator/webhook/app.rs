@@ -306,7 +306,7 @@ impl App {
         let (plugin_client, on_unenforced) = (self.plugin_client.clone(), self.on_unenforced.clone());
         let decided = intake.work(move || {
             let (verdict, answered) = ask_and_decide(&asked.review, &context, &plugin_client);
-            let unenforced = unenforced(&context.bindings, &answered);
+            let unenforced = unenforced(&answered);
             report_unenforced(&asked.review, &unenforced);
             on_unenforced(&unenforced);
             (asked, verdict)

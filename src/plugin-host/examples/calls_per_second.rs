@@ -126,5 +126,11 @@ fn ask(binding: &Binding) -> PluginRequest {
             now,
         })),
     };
-    PluginRequest { binding: binding.name.clone(), plugin: binding.plugin.clone(), settings: "{}".into(), question }
+    PluginRequest {
+        binding: binding.name.clone(),
+        plugin: binding.plugin.clone(),
+        mode: binding.mode,
+        settings: "{}".into(),
+        question,
+    }
 }

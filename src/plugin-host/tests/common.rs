@@ -5,6 +5,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use paddock_core::binding::Mode;
 use paddock_core::question::{
     AdmissionQuestion, Answer, Failure, Hook, IdleQuestion, IdleTier, Operation, PluginRef, PluginRequest,
     PoolSizeQuestion, Question, RuntimeClassFact, RuntimeClassQuestion,
@@ -36,7 +37,13 @@ pub(crate) fn load(host: &Host, name: &str, component: &[u8]) -> Plugin {
 }
 
 pub(crate) fn ask(plugin: &PluginRef, settings: &str, question: Question) -> PluginRequest {
-    PluginRequest { binding: "test".into(), plugin: plugin.clone(), settings: settings.into(), question }
+    PluginRequest {
+        binding: "test".into(),
+        plugin: plugin.clone(),
+        mode: Mode::Enforce,
+        settings: settings.into(),
+        question,
+    }
 }
 
 /// Calls a probe until another call has the only instance of the host, so that the probe gets no instance. `None` if

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use paddock_core::admission::{Acceptance, accept};
+use paddock_core::binding::Mode;
 use paddock_core::question::{Answer, Hook, PluginRequest, Question, form};
 use paddock_kube::logs::{self, LogError, LogFormat};
 use paddock_operator::plugins::plugin_config::{PluginConfig, check_fuel, parse_deadline, parse_memory};
@@ -205,7 +206,7 @@ impl Loaded {
     pub(super) fn request(&self, settings: &str, question: Question) -> PluginRequest {
         let plugin = self.plugin.plugin.clone();
         let binding = format!("{}/{}", plugin.name, question.hook().as_str());
-        PluginRequest { binding, plugin, settings: settings.to_owned(), question }
+        PluginRequest { binding, plugin, mode: Mode::Enforce, settings: settings.to_owned(), question }
     }
 
     /// Checks the settings and asks a question.
