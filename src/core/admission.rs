@@ -45,6 +45,7 @@ pub use class::accept_class;
 pub use facts::reserve;
 pub use kinds::{invalid_fields, marker_errors};
 pub use outcome::{Cause, Denial, ReviewVerdict, Why};
+pub use pods::ENDS_OR_MOVES;
 pub use reservation::WarmReservations;
 pub use review::{ConnectedSandbox, Context, Entry, Phase, Review, Verb, Write};
 pub use touch::{Touch, not_recorded, touch};

@@ -4,8 +4,10 @@
 //! second part is the PodSecurity profile *baseline*, and raw block devices. An isolating runtime passes such access
 //! on: gVisor and Kata write to a `hostPath` volume of the node, for example.
 
+pub mod cel;
 mod fields;
 mod host_access;
+mod workloads;
 
 use crate::model::FieldError;
 use crate::object::Pod;
@@ -16,6 +18,7 @@ pub(crate) use fields::APPARMOR_ANNOTATION;
 use fields::{AllFindings, Finding, Reader};
 pub use fields::{PodFields, host_access};
 pub use host_access::{HostAccess, HostAccessSet, UnknownHostAccess};
+pub use workloads::{POD_KINDS, PodKind};
 
 /// The maximum number of fields that one message names. A pod of hundreds of containers would fill a message that
 /// nobody reads.

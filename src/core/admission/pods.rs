@@ -100,11 +100,13 @@ fn check_update(state: &ReviewState<'_>) -> Result<(), Halt> {
     deny(state, denied)
 }
 
-/// Whether an update can make a Pod run other code, or more of it. The fields that are left out only end a Pod or allow
-/// another node. The API server does not allow changes of most other fields. If the operator `resized` the Pod, its
-/// resources do not count.
+/// The fields of a PodSpec that an update may change although the Pod is not isolated: they only end a Pod or allow
+/// another node.
+pub const ENDS_OR_MOVES: [&str; 3] = ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations"];
+
+/// Whether an update can make a Pod run other code, or more of it. The API server does not allow changes of most fields.
+/// If the operator `resized` the Pod, its resources do not count.
 fn brings_code(old: &Value, new: &Value, resized: bool) -> bool {
-    const ENDS_OR_MOVES: [&str; 3] = ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations"];
     let (Some(old), Some(new)) = (old["spec"].as_object(), new["spec"].as_object()) else {
         return old["spec"] != new["spec"];
     };

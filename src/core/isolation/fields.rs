@@ -65,9 +65,9 @@ impl<'a> PodFields<'a> {
 }
 
 /// The lists of containers in a PodSpec.
-const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+pub(super) const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 /// The capabilities that the profile *baseline* lets a container add.
-const CAPABILITIES: [&str; 13] = [
+pub(super) const CAPABILITIES: [&str; 13] = [
     "AUDIT_WRITE",
     "CHOWN",
     "DAC_OVERRIDE",
@@ -83,7 +83,7 @@ const CAPABILITIES: [&str; 13] = [
     "SYS_CHROOT",
 ];
 /// The kernel parameters that the profile *baseline* lets a pod set, as of Kubernetes 1.32.
-const SYSCTLS: [&str; 12] = [
+pub(super) const SYSCTLS: [&str; 12] = [
     "kernel.shm_rmid_forced",
     "net.ipv4.ip_local_port_range",
     "net.ipv4.ip_unprivileged_port_start",
@@ -98,9 +98,10 @@ const SYSCTLS: [&str; 12] = [
     "net.ipv4.tcp_wmem",
 ];
 /// The SELinux types that the profile *baseline* allows, as of Kubernetes 1.31.
-const SELINUX_TYPES: [&str; 4] = ["container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
+pub(super) const SELINUX_TYPES: [&str; 4] =
+    ["container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 /// The types of a seccomp or AppArmor profile that confine a container.
-const PROFILES: [&str; 2] = ["RuntimeDefault", "Localhost"];
+pub(super) const PROFILES: [&str; 2] = ["RuntimeDefault", "Localhost"];
 /// The prefix of the annotations that named AppArmor profiles before Kubernetes 1.30. API servers still read them.
 pub(crate) const APPARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
 
@@ -314,11 +315,11 @@ fn security_context<'a>(context: &'a Value, found: &mut Found<'_, impl Reader<'a
     found.add_if(host_process, HostAccess::HostProcess, "securityContext.windowsOptions.hostProcess");
 }
 
-type Handler = (&'static [&'static str], [(&'static str, &'static str); 2]);
+pub(super) type Handler = (&'static [&'static str], [(&'static str, &'static str); 2]);
 
 /// The handlers of a container by which the kubelet connects to a host: the path of each, and that of its host for both
 /// ways to connect.
-const HANDLERS: [Handler; 5] = [
+pub(super) const HANDLERS: [Handler; 5] = [
     (&["livenessProbe"], [("httpGet", "livenessProbe.httpGet.host"), ("tcpSocket", "livenessProbe.tcpSocket.host")]),
     (&["readinessProbe"], [("httpGet", "readinessProbe.httpGet.host"), ("tcpSocket", "readinessProbe.tcpSocket.host")]),
     (&["startupProbe"], [("httpGet", "startupProbe.httpGet.host"), ("tcpSocket", "startupProbe.tcpSocket.host")]),

@@ -6,10 +6,10 @@ use anyhow::Context as _;
 use kube::api::{ApiResource, DynamicObject, ListParams, TypeMeta};
 use kube::{Api, Client};
 use paddock_api::kind::Kind;
+use paddock_core::isolation::POD_KINDS;
 use paddock_kube::{cluster, watch};
 
 use super::item::Item;
-use super::workload::POD_KINDS;
 
 /// The number of objects in one page of a list.
 const PAGE: u32 = 500;

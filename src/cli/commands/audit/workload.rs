@@ -2,33 +2,11 @@
 
 use paddock_api::kind::{Kind, OwnKind};
 use paddock_core::admission::marker_errors;
-use paddock_core::isolation::PodFields;
+use paddock_core::isolation::{POD_KINDS, PodFields, PodKind};
 use paddock_core::marker::{Marker, marker_of_object};
 use paddock_core::model::FieldError;
 
 use super::item::Item;
-
-/// A kind of Kubernetes that contains a pod or a pod template.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct PodKind {
-    pub(super) group: &'static str,
-    pub(super) kind: &'static str,
-    pub(super) plural: &'static str,
-    /// The path of the pod template. Empty if the object is a Pod.
-    pub(super) template: &'static str,
-}
-
-/// The kinds of Kubernetes that run pods. All of them have the version `v1`.
-pub(super) const POD_KINDS: [PodKind; 8] = [
-    PodKind { group: "", kind: "Pod", plural: "pods", template: "" },
-    PodKind { group: "", kind: "ReplicationController", plural: "replicationcontrollers", template: "spec.template" },
-    PodKind { group: "apps", kind: "Deployment", plural: "deployments", template: "spec.template" },
-    PodKind { group: "apps", kind: "StatefulSet", plural: "statefulsets", template: "spec.template" },
-    PodKind { group: "apps", kind: "DaemonSet", plural: "daemonsets", template: "spec.template" },
-    PodKind { group: "apps", kind: "ReplicaSet", plural: "replicasets", template: "spec.template" },
-    PodKind { group: "batch", kind: "Job", plural: "jobs", template: "spec.template" },
-    PodKind { group: "batch", kind: "CronJob", plural: "cronjobs", template: "spec.jobTemplate.spec.template" },
-];
 
 /// An object that the audit looks at.
 #[derive(Clone, Copy, Debug)]

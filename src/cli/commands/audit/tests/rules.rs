@@ -1,9 +1,8 @@
 //! Each rule, for each kind that it applies to.
 
-use paddock_core::isolation::HostAccess;
+use paddock_core::isolation::{HostAccess, POD_KINDS};
 
 use super::*;
-use crate::commands::audit::workload::POD_KINDS;
 
 const ISOLATION: &str = "policy.paddock.dev/isolation";
 
