@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod crds;
 pub(crate) mod explain;
 pub(crate) mod gateway;
+pub(crate) mod generate;
 pub(crate) mod isolation;
 pub(crate) mod man;
 pub(crate) mod manifests;

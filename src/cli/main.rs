@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    audit, completions, crds, explain, gateway, man, manifests, operator, plugin, simulate, token, version,
+    audit, completions, crds, explain, gateway, generate, man, manifests, operator, plugin, simulate, token, version,
 };
 use crate::usage::BadUsage;
 
@@ -41,6 +41,9 @@ enum Command {
     Crds(crds::CrdsArgs),
     /// Prints the manifests of a deployment, CRDs included, for `kubectl apply --server-side -f -`.
     Manifests(manifests::ManifestsArgs),
+    /// Prints manifests that are not part of every deployment.
+    #[command(subcommand)]
+    Generate(generate::GenerateCommand),
     /// Makes, tests and measures plugins.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
@@ -93,6 +96,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Token(args) => token::run(*args),
         Command::Crds(args) => crds::run(&args),
         Command::Manifests(args) => manifests::run(args),
+        Command::Generate(command) => generate::run(command),
         Command::Plugin(command) => plugin::run(command),
         Command::Audit(args) => audit::run(&args),
         Command::Explain(args) => explain::run(&args),

@@ -159,6 +159,22 @@ pub(crate) fn parse_namespace(value: &str) -> Result<String, String> {
     )
 }
 
+/// The name of a RuntimeClass.
+pub(crate) fn parse_class(value: &str) -> Result<String, String> {
+    if is_dns_subdomain(value) {
+        return Ok(value.to_owned());
+    }
+    Err(format!("{value:?} is not the name of a RuntimeClass: expected a name such as gvisor or kata-qemu"))
+}
+
+/// The handler of a RuntimeClass.
+pub(crate) fn parse_handler(value: &str) -> Result<String, String> {
+    names::dns_label(value).map_or_else(
+        || Ok(value.to_owned()),
+        |problem| Err(format!("{value:?} is not the handler of a RuntimeClass: {problem}")),
+    )
+}
+
 /// The host of a URL: a DNS name or an address.
 pub(crate) fn parse_host(value: &str) -> Result<String, String> {
     if is_dns_subdomain(value) || value.parse::<IpAddr>().is_ok() {

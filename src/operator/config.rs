@@ -48,6 +48,9 @@ pub struct WebhookSetup {
     pub deployed: Option<Deployed>,
     /// The file with the CA of the API servers' client certificates. If absent, every client is served.
     pub client_ca: Option<PathBuf>,
+    /// Whether the cluster has the policies of `paddock generate vap`, so that isolated Pods start while no replica
+    /// answers.
+    pub isolation_policies: bool,
 }
 
 /// The protection of `/metrics`.
@@ -75,6 +78,7 @@ impl WebhookSetup {
             certificate: local.certificate,
             deployed: local.deployed,
             client_ca: local.client_ca,
+            isolation_policies: local.isolation_policies,
         }
     }
 }

@@ -4,6 +4,7 @@ mod admission_policies;
 mod common;
 mod gateway;
 mod guards;
+mod isolation;
 mod leases;
 mod network;
 mod owners;
@@ -23,6 +24,8 @@ use serde_json::Value;
 pub(crate) use guards::guards;
 
 pub use gateway::guards as gateway_guards;
+
+pub use isolation::{IsolationPolicies, RUNTIME_CLASSES, isolation_policies};
 
 pub use common::{METRICS_NAMESPACE, POD_CIDRS, Settings, Webhook};
 pub use workload::WEBHOOK_SERVICE;
@@ -93,6 +96,7 @@ fn webhook(settings: &Settings) -> Vec<Value> {
         },
         own_namespace: Some(settings.namespace.clone()),
         operator_user: Some(settings.user()),
+        isolation_policies: settings.isolation_policies,
     };
     let (mut mutating, mut validating): (
         admission::MutatingWebhookConfiguration,

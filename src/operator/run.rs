@@ -278,6 +278,7 @@ async fn start_webhook(
         certificate: setup.certificate.clone(),
         deployed: setup.deployed.clone(),
         client_ca: setup.client_ca.clone(),
+        isolation_policies: setup.isolation_policies,
     };
     let webhook = tokio::spawn(webhook::start(config, listener, environment, stop));
     Ok((Some(address), Some(webhook)))

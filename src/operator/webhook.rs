@@ -41,6 +41,7 @@ pub use config_sync::{Registration, WebhookConfigSync};
 pub use metrics::Reviews;
 pub use own_deployment::{Deployed, Workload};
 pub use registered::{EntryState, RegisteredEntry};
+pub(crate) use registration::changes_more_than_the_status;
 pub use registration::{CONFIGURATION, ClientConfig, Desired, configurations, configured_resources};
 
 use self::reservation::LeaderReservations;
@@ -80,6 +81,8 @@ pub struct WebhookConfig {
     pub deployed: Option<Deployed>,
     /// The file with the CA of the API servers' client certificates. If absent, every client is served.
     pub client_ca: Option<PathBuf>,
+    /// Whether ValidatingAdmissionPolicies judge Pods too, so that isolated Pods start while no replica answers.
+    pub isolation_policies: bool,
 }
 
 impl WebhookConfig {
@@ -97,6 +100,7 @@ impl WebhookConfig {
             },
             deployed: None,
             client_ca: None,
+            isolation_policies: false,
         }
     }
 }
@@ -164,7 +168,12 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
         .with_reservations(Arc::new(reservations))
         .with_touches(touches.clone());
 
-    let desired = Desired { client_config: config.client_config.clone(), own_namespace, operator_user: Some(user) };
+    let desired = Desired {
+        client_config: config.client_config.clone(),
+        own_namespace,
+        operator_user: Some(user),
+        isolation_policies: config.isolation_policies,
+    };
     let mut tasks: JoinSet<()> = JoinSet::new();
     tasks.spawn(activity::write(client.clone(), activities, reviews.clone()));
     tasks.spawn(activity::write_touches(client.clone(), touches));

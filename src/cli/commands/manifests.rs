@@ -44,6 +44,10 @@ pub(crate) struct ManifestsArgs {
     /// Lets the operator throttle idle sandboxes: it may resize the pods of sandboxes, and runs with --throttle-cpu=10m.
     #[arg(long, value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     throttle: bool,
+    /// Lets the API server admit Pods of generated code although the webhook does not answer. The policies of `paddock
+    /// generate vap` judge them: apply those first.
+    #[arg(long, value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    isolation_policies: bool,
     /// Image of the operator and of the gateway.
     #[arg(long, value_name = "IMAGE", value_parser = parse_image, default_value_t = Settings::default().image)]
     image: String,
@@ -82,6 +86,7 @@ pub(crate) fn run(args: ManifestsArgs) -> anyhow::Result<()> {
         gateway,
         claim_data,
         throttle,
+        isolation_policies,
         image,
         pod_cidr,
         metrics_namespace,
@@ -103,6 +108,7 @@ pub(crate) fn run(args: ManifestsArgs) -> anyhow::Result<()> {
         gateway,
         claim_data,
         throttle,
+        isolation_policies,
         image,
         shapes: surface,
         pod_cidrs: pod_cidr,

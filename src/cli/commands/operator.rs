@@ -188,6 +188,7 @@ fn admission(args: WebhookArgs, own_namespace: &str, pod: Option<Pod>) -> anyhow
         certificate,
         deployed,
         client_ca: args.webhook_client_ca,
+        isolation_policies: args.isolation_policies,
     }))
 }
 

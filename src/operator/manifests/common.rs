@@ -44,6 +44,9 @@ pub struct Settings {
     pub claim_data: bool,
     /// Whether the operator may throttle idle Sandboxes, for which it resizes their pods.
     pub throttle: bool,
+    /// Whether the policies of `paddock generate vap` judge Pods too, so that isolated Pods start while no replica of the
+    /// webhook answers.
+    pub isolation_policies: bool,
     /// The operator's container image.
     pub image: String,
     /// The API shapes to install.
@@ -76,6 +79,7 @@ impl Default for Settings {
             gateway: true,
             claim_data: false,
             throttle: false,
+            isolation_policies: false,
             image: concat!("paddock:v", env!("CARGO_PKG_VERSION")).to_owned(),
             shapes: ApiShapes::Both,
             pod_cidrs: POD_CIDRS.map(str::to_owned).to_vec(),

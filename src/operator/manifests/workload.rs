@@ -65,6 +65,9 @@ fn pod(settings: &Settings) -> Value {
 /// is the least that the kernel gives.
 pub(super) const THROTTLE_CPU: &str = "--throttle-cpu=10m";
 
+/// The flag with which isolated Pods start while no replica of the webhook answers.
+const ISOLATION_POLICIES: &str = "--isolation-policies";
+
 fn arguments(settings: &Settings) -> Vec<String> {
     let extensions = if settings.extensions { "--extensions" } else { "--extensions=false" };
     let mut args = vec!["operator".to_owned(), extensions.to_owned(), "--leader-elect=true".to_owned()];
@@ -80,6 +83,9 @@ fn arguments(settings: &Settings) -> Vec<String> {
     args.push(format!("--plugin-cache-dir={PLUGIN_CACHE}"));
     if settings.throttle {
         args.push(THROTTLE_CPU.to_owned());
+    }
+    if settings.isolation_policies {
+        args.push(ISOLATION_POLICIES.to_owned());
     }
     args.push(match settings.webhook {
         Webhook::Injected => "--webhook-registration=injected".to_owned(),

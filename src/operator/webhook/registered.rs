@@ -107,6 +107,7 @@ mod tests {
             client_config: ClientConfig::Service { namespace: "n".to_owned(), name: "w".to_owned(), port: 443 },
             own_namespace: Some("n".to_owned()),
             operator_user: Some("system:serviceaccount:n:operator".to_owned()),
+            isolation_policies: false,
         };
         let (mutating, validating) = configurations(&desired, Some("pem"));
         let list = |webhooks: Value| webhooks.as_array().cloned().unwrap_or_default();

@@ -3,8 +3,8 @@
 //!
 //! | entry | matched by | without an answer |
 //! |---|---|---|
-//! | Pods that carry the generated-code label | object labels | denied |
-//! | Pods of namespaces that require isolation | namespace labels | denied |
+//! | Pods that carry the generated-code label | object labels | denied, or judged by policies alone |
+//! | Pods of namespaces that require isolation | namespace labels | denied, or judged by policies alone |
 //! | the kinds that Paddock serves | rules | admitted, and asked again before a pod is created |
 //! | Sandboxes that get a pool or a claim as an owner | rules, owner references | denied: nothing checks it later |
 //! | the operator's own namespace, when it begins to require isolation | its name, its labels | denied |
@@ -116,6 +116,8 @@ pub struct Desired {
     pub own_namespace: Option<String>,
     /// The operator's user. Of its requests, only Pods are validated.
     pub operator_user: Option<String>,
+    /// Whether ValidatingAdmissionPolicies judge Pods too. The API server then admits Pods without an answer.
+    pub isolation_policies: bool,
 }
 
 /// The label that keeps the admissions enforcer of Azure from changing the selectors of a configuration. Every entry
@@ -165,7 +167,7 @@ fn mutating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> MutatingWe
         name: webhook_name(entry),
         admission_review_versions: vec!["v1".to_owned()],
         client_config: desired.client_config.for_entry("mutate", entry, bundle),
-        failure_policy: Some(failure_policy(entry).to_owned()),
+        failure_policy: Some(failure_policy(entry, desired.isolation_policies).to_owned()),
         match_conditions: match_conditions(desired, entry, Phase::Mutate),
         match_policy: Some("Equivalent".to_owned()),
         namespace_selector: Some(selection.namespaces),
@@ -185,7 +187,7 @@ fn validating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> Validati
         name: webhook_name(entry),
         admission_review_versions: vec!["v1".to_owned()],
         client_config: desired.client_config.for_entry("validate", entry, bundle),
-        failure_policy: Some(failure_policy(entry).to_owned()),
+        failure_policy: Some(failure_policy(entry, desired.isolation_policies).to_owned()),
         match_conditions: match_conditions(desired, entry, Phase::Validate),
         match_policy: Some("Equivalent".to_owned()),
         namespace_selector: Some(selection.namespaces),
@@ -206,8 +208,9 @@ pub(super) fn webhook_name(entry: Entry) -> String {
     format!("{}{about}{ENTRY_SUFFIX}", entry.as_str())
 }
 
-fn failure_policy(entry: Entry) -> &'static str {
+fn failure_policy(entry: Entry, isolation_policies: bool) -> &'static str {
     match entry {
+        Entry::MarkedPods | Entry::IsolatedNamespaces if isolation_policies => "Ignore",
         Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::OwnedSandboxes | Entry::OwnNamespace => "Fail",
         Entry::OwnKinds | Entry::Connect | Entry::Policies => "Ignore",
     }
@@ -254,7 +257,8 @@ fn match_conditions(desired: &Desired, entry: Entry, phase: Phase) -> Option<Vec
 }
 
 /// A CEL expression that is true except for a write of `pods/status` that changes neither labels nor annotations.
-fn changes_more_than_the_status() -> String {
+#[must_use]
+pub(crate) fn changes_more_than_the_status() -> String {
     let differ = ["labels", "annotations"].map(|field| {
         let of = |object: &str| format!("{object}.metadata.?{field}.orValue({{}})");
         format!("{} != {}", of("object"), of("oldObject"))
@@ -405,12 +409,34 @@ mod tests {
         }
     }
 
+    /// Policies judge nothing but Pods in the place of the webhook.
+    #[test]
+    fn with_policies_the_entries_for_pods_alone_fail_open() {
+        for (policies, open) in [(false, 0), (true, 4)] {
+            let desired = Desired {
+                client_config: ClientConfig::Url("https://127.0.0.1:9443".to_owned()),
+                own_namespace: Some("agent-sandbox-system".to_owned()),
+                operator_user: None,
+                isolation_policies: policies,
+            };
+            let (mutating, validating) = configurations(&desired, None);
+            let mutating = mutating.webhooks.into_iter().flatten().map(|w| (w.name, w.failure_policy));
+            let validating = validating.webhooks.into_iter().flatten().map(|w| (w.name, w.failure_policy));
+            let ignored = mutating.chain(validating).filter(|(name, policy)| {
+                let of_pods = ["generated-code.pods.paddock.dev", "isolated-namespaces.pods.paddock.dev"];
+                policy.as_deref() == Some("Ignore") && of_pods.contains(&name.as_str())
+            });
+            assert_eq!(ignored.count(), open);
+        }
+    }
+
     #[test]
     fn pods_and_foreign_owners_fail_closed_and_everything_else_open() {
         let desired = Desired {
             client_config: ClientConfig::Url("https://127.0.0.1:9443".to_owned()),
             own_namespace: Some("agent-sandbox-system".to_owned()),
             operator_user: Some("system:serviceaccount:agent-sandbox-system:agent-sandbox-controller".to_owned()),
+            isolation_policies: false,
         };
         let (mutating, validating) = configurations(&desired, Some("pem"));
         let policy = |name: &str| {

@@ -223,6 +223,7 @@ fn desired() -> Desired {
         client_config: ClientConfig::Url("https://127.0.0.1:1".to_owned()),
         own_namespace: Some("agent-sandbox-system".to_owned()),
         operator_user: None,
+        isolation_policies: false,
     }
 }
 

@@ -286,6 +286,11 @@ pub(super) struct WebhookArgs {
     /// certificate of this CA. The API server presents a certificate if its AdmissionConfiguration says so.
     #[arg(long, value_name = "FILE", env = "PADDOCK_WEBHOOK_CLIENT_CA")]
     pub(super) webhook_client_ca: Option<PathBuf>,
+    /// Whether the cluster has the policies of `paddock generate vap`. The API server then admits Pods of generated code
+    /// although the webhook does not answer, and these policies alone judge them. Do not set it without them: Pods that
+    /// are not isolated would start while no replica answers.
+    #[arg(long, value_name = "BOOL", env = "PADDOCK_ISOLATION_POLICIES", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    pub(super) isolation_policies: bool,
     /// The source of the webhook configurations.
     #[arg(long, value_name = "WHO", env = "PADDOCK_WEBHOOK_REGISTRATION", default_value = "owned")]
     pub(super) webhook_registration: WhoRegisters,

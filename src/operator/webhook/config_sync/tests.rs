@@ -163,6 +163,7 @@ fn operator(server: &Server, registration: Registration) -> Operator {
         client_config: ClientConfig::Url("https://127.0.0.1:1".to_owned()),
         own_namespace: Some("ns".to_owned()),
         operator_user: None,
+        isolation_policies: false,
     };
     let deployed = Deployed { namespace: "ns".to_owned(), workload: Workload::Deployment("operator".to_owned()) };
     let rest = (Fence::open(), metrics, sender);

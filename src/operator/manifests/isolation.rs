@@ -1,0 +1,336 @@
+//! The ValidatingAdmissionPolicies that keep generated code isolated while no replica of the webhook answers.
+//!
+//! Each policy applies the rules of `paddock_core` that need no look at another object: the marker, which objects keep it,
+//! the names of RuntimeClasses, and the fields that give access to the host. A pod is judged when it is created. An update
+//! is judged if it can bring other code, or changes the pod template or the marker: an object that is older than the
+//! policies can still be labelled, scaled and deleted.
+//!
+//! An expression cannot read a RuntimeClass, so the policies contain the names of those that isolate. The last policy
+//! admits no RuntimeClass of such a name with another handler. Another name counts as one that does not isolate.
+
+use paddock_api::kind::Kind;
+use paddock_api::names::{group, label, object};
+use paddock_core::admission::ENDS_OR_MOVES;
+use paddock_core::isolation::{HostAccess, HostAccessSet, POD_KINDS, cel};
+use paddock_core::marker::MARKER_PLACES;
+use paddock_kube::user::service_account_user;
+use serde_json::{Value, json};
+
+use super::admission_policies::{bound, is_user, rule};
+use crate::webhook::changes_more_than_the_status;
+
+/// The begin of the names of the policies and of their bindings.
+const NAME: &str = "paddock-isolation";
+
+/// The label of every namespace that holds its own name.
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+/// The values that the policies depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IsolationPolicies {
+    /// The operator's namespace, which never requires isolation.
+    pub namespace: String,
+    /// The names of the RuntimeClasses that isolate.
+    pub runtime_classes: Vec<String>,
+    /// The handlers that isolate, as in the settings of the core.
+    pub isolated_handlers: Vec<String>,
+    /// The access to the host that generated code may have.
+    pub allowed: HostAccessSet,
+}
+
+/// The RuntimeClasses of the documentation of gVisor and of Kata Containers.
+pub const RUNTIME_CLASSES: [&str; 2] = ["gvisor", "kata"];
+
+impl Default for IsolationPolicies {
+    fn default() -> Self {
+        let settings = paddock_core::settings::Settings::default();
+        Self {
+            namespace: object::OPERATOR_NAMESPACE.to_owned(),
+            runtime_classes: RUNTIME_CLASSES.map(str::to_owned).to_vec(),
+            isolated_handlers: settings.isolated_handlers,
+            allowed: settings.isolation_allow,
+        }
+    }
+}
+
+/// The policies, each followed by its binding.
+#[must_use]
+pub fn isolation_policies(settings: &IsolationPolicies) -> Vec<Value> {
+    let policies = [
+        pods(settings),
+        workloads(settings, "workloads", "spec.template"),
+        workloads(settings, "cronjobs", "spec.jobTemplate.spec.template"),
+        sandboxes(settings),
+        runtime_classes(settings),
+    ];
+    policies.into_iter().flatten().collect()
+}
+
+/// A policy about objects that describe pods.
+struct Policy<'a> {
+    settings: &'a IsolationPolicies,
+    /// The end of its name.
+    name: &'static str,
+    rules: Vec<Value>,
+    conditions: Vec<(&'static str, String)>,
+    /// The paths of the labels that can carry the marker.
+    markers: Vec<String>,
+    /// The paths of the PodSpecs.
+    specs: Vec<String>,
+    /// The paths of the pods' annotations.
+    annotations: Vec<String>,
+    /// Whether an update changes what is judged, as an expression.
+    changed: String,
+    /// Whether the RuntimeClass of a PodSpec `s` is accepted, as an expression.
+    class: String,
+    /// The requests that may not take the marker away, as an expression. `None` if all of them may.
+    keeps_marker: Option<(&'static str, String)>,
+}
+
+/// Pods, and the subresources that change them.
+fn pods(settings: &IsolationPolicies) -> [Value; 2] {
+    let operator = is_user(&service_account_user(&settings.namespace, object::OPERATOR_DEPLOYMENT));
+    let mut changing = rule(&[""], "pods/ephemeralcontainers", &["UPDATE"]);
+    changing["resources"] = json!(["pods/ephemeralcontainers", "pods/resize", "pods/status"]);
+    let (new, old) = ("variables.subject.spec", "variables.former.spec");
+    Policy {
+        settings,
+        name: "pods",
+        rules: vec![rule(&[""], Kind::Pod.plural(), &["CREATE", "UPDATE"]), changing],
+        conditions: vec![
+            // No write of a kubelet is judged.
+            ("not-the-status-alone", changes_more_than_the_status()),
+            // The operator restores the CPU of a throttled pod, which may not be isolated. Another policy lets it change
+            // nothing else.
+            ("not-a-resize-of-the-operator", format!("request.?subResource.orValue('') != 'resize' || !({operator})")),
+        ],
+        markers: vec!["metadata.labels".to_owned()],
+        specs: vec!["spec".to_owned()],
+        annotations: vec!["metadata.annotations".to_owned()],
+        changed: format!(
+            "{new}.exists(k, !(k in {ENDS_OR_MOVES:?}) && {new}[?k] != {old}[?k]) || \
+             {old}.exists(k, !(k in {ENDS_OR_MOVES:?}) && !(k in {new}))"
+        ),
+        class: format!("{} in variables.isolating", class_of("s")),
+        keeps_marker: Some(("Pod", "true".to_owned())),
+    }
+    .documents()
+}
+
+/// The built-in kinds with a pod template at this path. A pod of theirs may get its RuntimeClass from the webhook.
+fn workloads(settings: &IsolationPolicies, name: &'static str, template: &str) -> [Value; 2] {
+    let kinds = POD_KINDS.iter().filter(|kind| kind.template == template);
+    Policy {
+        settings,
+        name,
+        rules: kinds.map(|kind| rule(&[kind.group], kind.plural, &["CREATE", "UPDATE"])).collect(),
+        conditions: vec![],
+        markers: vec!["metadata.labels".to_owned(), format!("{template}.metadata.labels")],
+        specs: vec![format!("{template}.spec")],
+        annotations: vec![format!("{template}.metadata.annotations")],
+        changed: differ(&[template]),
+        class: or_none(&class_of("s")),
+        keeps_marker: None,
+    }
+    .documents()
+}
+
+/// The kinds that Paddock serves, in both API shapes. The operator's own requests are left out, as they are by the webhook:
+/// it makes the pod of a Sandbox only if that is isolated.
+fn sandboxes(settings: &IsolationPolicies) -> [Value; 2] {
+    const TEMPLATES: [&str; 2] = ["spec.podTemplate", "spec.template"];
+    let operator = is_user(&service_account_user(&settings.namespace, object::OPERATOR_DEPLOYMENT));
+    let mut plurals: Vec<&str> = Kind::OWN.into_iter().map(Kind::plural).collect();
+    plurals.sort_unstable();
+    plurals.dedup();
+    let mut of_both = rule(&[group::AGENTS, group::EXTENSIONS], Kind::Sandbox.plural(), &["CREATE", "UPDATE"]);
+    of_both["resources"] = json!(plurals);
+    let beside = format!("{}.orValue(\"\")", optional("variables.subject", "spec.runtimeClassName"));
+    Policy {
+        settings,
+        name: "sandboxes",
+        rules: vec![of_both],
+        conditions: vec![("not-the-operator", format!("!({operator})"))],
+        markers: MARKER_PLACES.map(|place| place.trim_start_matches('/').replace('/', ".")).to_vec(),
+        specs: TEMPLATES.map(|template| format!("{template}.spec")).to_vec(),
+        annotations: TEMPLATES.map(|template| format!("{template}.metadata.annotations")).to_vec(),
+        changed: differ(&[TEMPLATES[0], TEMPLATES[1], "spec.runtimeClassName"]),
+        class: or_none(&format!("({beside} != \"\" ? {beside} : {})", class_of("s"))),
+        keeps_marker: Some(("Sandbox", format!("request.resource.resource == {:?}", Kind::Sandbox.plural()))),
+    }
+    .documents()
+}
+
+/// The RuntimeClasses. Their handler cannot change later.
+fn runtime_classes(settings: &IsolationPolicies) -> [Value; 2] {
+    let IsolationPolicies { isolated_handlers, .. } = settings;
+    let isolates = format!(
+        "!(object.metadata.name in variables.isolating) || \
+         {isolated_handlers:?}.exists(h, object.handler == h || object.handler.startsWith(h + \"-\"))"
+    );
+    let message = format!(
+        "the policies {NAME}-* take a RuntimeClass of this name for one that isolates, so its handler must be one of {}, or \
+         a variant such as {}-NAME; choose another name",
+        isolated_handlers.join(", "),
+        isolated_handlers.last().map_or("kata", String::as_str),
+    );
+    let rule = rule(&["node.k8s.io"], Kind::RuntimeClass.plural(), &["CREATE"]);
+    let documents =
+        bound(&format!("{NAME}-runtimeclasses"), rule, vec![], vec![isolating(settings)], vec![(isolates, message)]);
+    finished(documents, None)
+}
+
+impl Policy<'_> {
+    fn documents(self) -> [Value; 2] {
+        let name = format!("{NAME}-{}", self.name);
+        let mut validations = self.marker_validations();
+        let ways = HostAccess::ALL.iter().filter(|access| !self.settings.allowed.contains(**access));
+        validations.extend(ways.map(|access| {
+            let cel::Rule { expression, message } = cel::rule(*access);
+            (format!("!variables.judged || ({expression})"), format!("{REASON}: {message}"))
+        }));
+        let mut documents = bound(&name, Value::Null, self.conditions.clone(), self.variables(), validations);
+        documents[0]["spec"]["matchConstraints"] = json!({
+            "namespaceSelector": {
+                "matchExpressions": [{ "key": NAMESPACE_NAME, "operator": "NotIn", "values": ["kube-system"] }],
+            },
+            "resourceRules": self.rules,
+        });
+        finished(documents, Some(self.class))
+    }
+
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        let Self { settings, markers, specs, annotations, changed, .. } = self;
+        // A type of a schema would make the API server warn about fields that some of the kinds do not have.
+        let marker = |of: &str| {
+            let values = markers.iter().map(|labels| {
+                format!("{}.orValue({{}})[?{:?}].orValue(\"false\")", optional(of, labels), label::GENERATED_CODE)
+            });
+            format!("dyn([{}])", values.collect::<Vec<_>>().join(", "))
+        };
+        let listed = |paths: &[String]| {
+            let values = paths.iter().map(|path| format!("?{}", optional("variables.subject", path)));
+            format!("[{}]", values.collect::<Vec<_>>().join(", "))
+        };
+        let unmarked = vec!["false"; markers.len()];
+        let mut variables = vec![
+            isolating(settings),
+            ("subject", "dyn(object)".to_owned()),
+            ("former", "dyn(oldObject)".to_owned()),
+            ("markers", marker("variables.subject")),
+            ("formerMarkers", format!("oldObject == null ? dyn({unmarked:?}) : {}", marker("variables.former"))),
+            ("marked", "variables.markers.exists(m, m != \"false\")".to_owned()),
+            ("formerlyMarked", "variables.formerMarkers.exists(m, m != \"false\")".to_owned()),
+            ("isolatedNamespace", requires_isolation(&settings.namespace)),
+            (
+                "judged",
+                format!(
+                    "(variables.marked || variables.isolatedNamespace) && (oldObject == null || {} || {changed})",
+                    self.newly_marked()
+                ),
+            ),
+            ("specs", listed(specs)),
+            ("annotations", listed(annotations)),
+        ];
+        variables.extend(cel::variables());
+        variables
+    }
+
+    /// Whether the request marks the object.
+    fn newly_marked(&self) -> &'static str {
+        match self.name {
+            // A Pod whose marker was not clear is judged when it becomes clear.
+            "pods" => "(variables.markers[0] == \"true\" && variables.formerMarkers[0] != \"true\")",
+            _ => "(variables.marked && !variables.formerlyMarked)",
+        }
+    }
+
+    /// The rules about the marker itself.
+    fn marker_validations(&self) -> Vec<(String, String)> {
+        let clear = |list: &str, at: usize| format!("variables.{list}[{at}] in [\"true\", \"false\"]");
+        let places = self.markers.iter().enumerate().map(|(at, labels)| {
+            let kept = format!("(oldObject != null && !({}))", clear("formerMarkers", at));
+            let message = format!("{labels}[{}]: must be \"true\" or \"false\"", label::GENERATED_CODE);
+            (format!("{} || {kept}", clear("markers", at)), message)
+        });
+        let stays = self.keeps_marker.iter().map(|(kind, those)| {
+            let message = format!(
+                "the label {} must not be removed from a {kind}, because generated code may have run in it; delete the \
+                 {kind} instead",
+                label::GENERATED_CODE
+            );
+            (format!("variables.marked || !variables.formerlyMarked || !({those})"), message)
+        });
+        places.chain(stays).collect()
+    }
+}
+
+/// Why an object is judged.
+const REASON: &str =
+    "this object is marked as generated code, or its namespace requires isolation, and its pod is not isolated";
+
+/// Completes a policy. Its first validations are about the RuntimeClass, if there is an expression for it.
+fn finished([mut policy, binding]: [Value; 2], class: Option<String>) -> [Value; 2] {
+    let spec = &mut policy["spec"];
+    if spec["matchConditions"].as_array().is_some_and(Vec::is_empty) {
+        spec["matchConditions"].take();
+    }
+    if let (Some(class), Some(validations)) = (class, spec["validations"].as_array_mut()) {
+        let remedy = "runtimeClassName must be one that isolates: ";
+        validations.insert(
+            0,
+            json!({
+                "expression": format!("!variables.judged || variables.specs.all(s, {class})"),
+                "message": format!("{REASON}: {remedy}see the variable isolating of this policy"),
+                // The list may have been changed by a patch.
+                "messageExpression": format!("{:?} + variables.isolating.join(\", \")", format!("{REASON}: {remedy}")),
+                "reason": "Forbidden",
+            }),
+        );
+    }
+    if let Some(spec) = spec.as_object_mut() {
+        spec.retain(|_, value| !value.is_null());
+    }
+    [policy, binding]
+}
+
+/// The first variable of every policy, so that one patch of kustomize can replace it in all of them.
+fn isolating(settings: &IsolationPolicies) -> (&'static str, String) {
+    ("isolating", format!("{:?}", settings.runtime_classes))
+}
+
+/// Whether the namespace of the request requires isolation.
+fn requires_isolation(own_namespace: &str) -> String {
+    let none = label::ISOLATION_NONE;
+    format!(
+        "request.namespace != {own_namespace:?} && \
+         namespaceObject.metadata.?labels.orValue({{}})[?{:?}].orValue({none:?}) != {none:?}",
+        label::ISOLATION
+    )
+}
+
+/// A path in an object, as an optional value.
+fn optional(of: &str, path: &str) -> String {
+    format!("{of}.?{}", path.replace('.', ".?"))
+}
+
+/// Whether an update changes a field.
+fn differ(paths: &[&str]) -> String {
+    let differ = paths
+        .iter()
+        .map(|path| format!("{} != {}", optional("variables.subject", path), optional("variables.former", path)));
+    differ.collect::<Vec<_>>().join(" || ")
+}
+
+fn class_of(spec: &str) -> String {
+    format!("{spec}.?runtimeClassName.orValue(\"\")")
+}
+
+/// Whether a RuntimeClass isolates, or there is none: the webhook or a plugin chooses it when the pod is made, and the pod
+/// is judged then.
+fn or_none(class: &str) -> String {
+    format!("{class} in [\"\"] + variables.isolating")
+}
+
+#[cfg(test)]
+mod tests;
