@@ -24,7 +24,7 @@ pub(super) fn tests() -> Vec<Test> {
 const MARKER: &str = "policy.paddock.dev/generated-code";
 
 /// Runs the audit. The variable KUBECONFIG names no file.
-async fn audit(args: &[&str], input: &str) -> Output {
+pub(super) async fn audit(args: &[&str], input: &str) -> Output {
     let mut command = Command::new(paddock().await);
     command.arg("audit").args(args).env("KUBECONFIG", "/nowhere/config");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -53,7 +53,7 @@ async fn every_overlay_is_what_the_command_prints() {
     }
 }
 
-fn documents(yaml: &str) -> Vec<Value> {
+pub(super) fn documents(yaml: &str) -> Vec<Value> {
     use serde::Deserialize as _;
     let documents = serde_yaml_ng::Deserializer::from_str(yaml).map(|d| Value::deserialize(d).expect("YAML"));
     documents.filter(|d| !d.is_null()).map(with_plain_numbers).collect()

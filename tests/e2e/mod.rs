@@ -37,6 +37,7 @@ mod guard;
 mod http;
 mod idle;
 mod isolation;
+mod isolation_policies;
 mod json;
 mod kinds;
 mod large;
@@ -104,6 +105,7 @@ pub(crate) fn tests() -> Vec<Test> {
         guard::tests(),
         webhook::tests(),
         isolation::tests(),
+        isolation_policies::tests(),
         forgery::tests(),
         observe::tests(),
         oracle::tests::tests(),
