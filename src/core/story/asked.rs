@@ -154,11 +154,18 @@ fn action(answer: &IdleAnswer) -> String {
 fn pool_size(question: &PoolSizeQuestion) -> String {
     let PoolSizeQuestion { name, min, max, ready, creating, claimed, arrivals, hits, misses, .. } = question;
     let window = Duration::from_secs(u64::from(question.bucket_seconds) * arrivals.len() as u64);
-    let arrived = count(arrivals.iter().map(|number| *number as usize).sum(), "claim", "claims");
+    let arrived = arrivals.iter().map(|number| *number as usize).sum();
+    let claims = match arrived {
+        0 => format!("No claim arrived in {}.", duration(window)),
+        more => format!(
+            "{} in {}: {hits} found a Ready Sandbox, and {misses} did not.",
+            count(more, "claim", "claims"),
+            duration(window)
+        ),
+    };
     format!(
         "How many Sandboxes does pool {name} keep, from {min} to {max}? {ready} Ready, {creating} starting, {claimed} \
-         claimed. {arrived} in {}: {hits} found a Ready Sandbox, and {misses} did not.",
-        duration(window)
+         claimed. {claims}"
     )
 }
 

@@ -200,11 +200,14 @@ fn pool(snapshot: &PoolSnapshot) -> Vec<String> {
     let arrivals: usize = snapshot.demand.arrivals(common.now, seconds, buckets).iter().map(|n| *n as usize).sum();
     let (hits, misses) = snapshot.demand.hits_and_misses(common.now, seconds, buckets);
     let window = Duration::from_secs(u64::from(seconds)).saturating_mul(u32::try_from(buckets).unwrap_or(1));
-    lines.push(format!(
-        "In the last {}, {} arrived. {hits} found a Ready Sandbox, and {misses} did not.",
-        duration(window),
-        count(arrivals, "claim", "claims")
-    ));
+    let window = duration(window);
+    lines.push(match arrivals {
+        0 => format!("No claim arrived in the last {window}."),
+        more => format!(
+            "In the last {window}, {} arrived. {hits} found a Ready Sandbox, and {misses} did not.",
+            count(more, "claim", "claims")
+        ),
+    });
     lines.extend(snapshot.network_policy.problem().map(|problem| format!("Its NetworkPolicy: {problem}")));
     lines
 }

@@ -82,7 +82,7 @@ fn each_kind_is_told_by_what_its_snapshot_shows() {
                 "Its SandboxTemplate t does not exist.",
                 "It has no Sandbox: 0 Ready, 0 not Ready, and 0",
                 "Of its Sandboxes, none is in the hands of claims.",
-                "In the last 10m, no claim arrived. 0 found a Ready Sandbox, and 0 did not.",
+                "No claim arrived in the last 10m.",
             ],
         ),
         (Kind::Pool, "fixed", vec!["It should keep 1 Sandbox warm."]),

@@ -50,7 +50,7 @@ pub(super) fn story(world: &SharedWorld, traces: &Traces, recorder: &Recorder, k
     };
     let earlier = recorder.recent(about);
     let lines: Vec<String> = earlier.iter().take(EARLIER_MAX).flat_map(asked).collect();
-    sections.push(Section::new("Asked before", lines));
+    sections.push(Section::new("Asked before, the newest first", lines));
     sections.retain(|section| !section.lines.is_empty());
     let name =
         if object.namespace.is_empty() { object.name.clone() } else { format!("{}/{}", object.namespace, object.name) };
@@ -73,7 +73,9 @@ fn reconciled(trace: &Trace, recorder: &Recorder) -> [Section; 2] {
     let replies = trace.answers.iter().map(decision);
     let questions = replies.flat_map(|decision| asked(&recorder.record(&decision))).collect();
     let mut lines = decided(&trace.plan);
-    lines.push(progress(&trace.progress).to_owned());
+    if !trace.plan.is_empty() {
+        lines.push(progress(&trace.progress).to_owned());
+    }
     let title = format!("Decided at {}, because {}", when(trace.at), trigger(trace.trigger));
     [Section::new("Asked", questions), Section::new(title, lines)]
 }
