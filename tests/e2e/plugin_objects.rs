@@ -1,13 +1,13 @@
 //! Plugins and policies as objects: a platform team installs and binds a component with kubectl alone.
 
-use paddock_cluster::eventually_some;
+use paddock_cluster::{Signal, eventually_some};
 use serde_json::{Value, json};
 
 use super::json::{holds, message, number, ready, reason, text};
 use super::kinds::{EVENT, SANDBOX};
 use super::manifests::sandbox;
 use super::namespace::TestNamespace;
-use super::operator::NAMESPACE;
+use super::operator::{ACCOUNT, NAMESPACE, Operator, Plan};
 use super::setup::{namespace, setup};
 use crate::framework::Test;
 
@@ -17,6 +17,7 @@ pub(super) fn tests() -> Vec<Test> {
         wrong_settings_are_refused_with_their_path,
         policy_without_a_plugin_fails_by_its_policy_until_the_plugin_is_there,
         policies_that_do_not_act_warn_audit_and_count,
+        each_replica_has_an_entry_until_it_ends,
         wrong_plugins_and_policies_are_refused_by_the_schema,
     ]
 }
@@ -233,6 +234,32 @@ async fn policies_that_do_not_act_warn_audit_and_count() {
     scene.ns.create(sandbox(name, json!({}))).await;
     scene.ns.until(SANDBOX, name, "Ready", |s| holds(s, "Ready")).await;
     scene.delete("sandboxpolicy").await;
+    scene.delete("sandboxplugin").await;
+}
+
+/// A second replica beside the one of all tests. It does not lead, and has no webhook.
+async fn each_replica_has_an_entry_until_it_ends() {
+    let scene = Scene::new("objects-replicas").await;
+    scene.put(paddock_guests::POOL_FIXED).await;
+    scene.apply(&scene.plugin()).await;
+    scene.wait("sandboxplugin").await;
+    let cluster = &setup().await.cluster;
+    let account = cluster.kubeconfig_for_service_account(NAMESPACE, ACCOUNT).await.expect("a token");
+    let flags = vec!["--webhook-bind-address=0".to_owned()];
+    let plan = Plan { name: "second-replica", kubeconfig: &account, flags };
+    let second = Operator::start(cluster, plan).await;
+    let digests = |p: &Value| -> Vec<String> {
+        let entries = p["status"]["replicas"].as_array().into_iter().flatten();
+        entries.map(|entry| text(entry, "/digest").to_owned()).collect()
+    };
+    let both = scene.until("sandboxplugins", "both replicas report", |p| digests(p).len() == 2 && ready(p)).await;
+    assert_eq!(digests(&both)[0], digests(&both)[1], "{both}");
+    // Each entry has a field manager of its own.
+    let managers = both["metadata"]["managedFields"].as_array().expect("managers").iter();
+    let of_replicas = managers.filter(|m| text(m, "/manager").starts_with("paddock-plugins-")).count();
+    assert_eq!(of_replicas, 2, "{both}");
+    second.process.signal(Signal::Terminate).await.expect("a signal");
+    scene.until("sandboxplugins", "the other replica is left", |p| digests(p).len() == 1 && ready(p)).await;
     scene.delete("sandboxplugin").await;
 }
 
