@@ -1,3 +1,5 @@
+//! Records: what they contain, and the values that they must not contain.
+
 use paddock_api::names::annotation;
 use serde_json::json;
 

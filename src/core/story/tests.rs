@@ -1,3 +1,5 @@
+//! The story of each kind, and the sentences about questions and answers.
+
 use jiff::Timestamp;
 use paddock_api::Hook;
 use paddock_api::kind::{Key, Kind};

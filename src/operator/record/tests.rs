@@ -1,3 +1,5 @@
+//! The recorder: the file and its bound, the queue, and the last decisions.
+
 use std::path::Path;
 
 use paddock_core::binding::Mode;

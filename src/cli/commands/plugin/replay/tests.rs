@@ -1,3 +1,5 @@
+//! Replays: which decisions differ, and how wrong lines are reported.
+
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
