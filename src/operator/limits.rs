@@ -167,6 +167,9 @@ pub const PLUGIN_CALLS_INTERVAL: Duration = Duration::from_secs(60);
 /// The time after which the status of a plugin or policy is written again that could not be written.
 pub const PLUGIN_REPORT_RETRY: Duration = Duration::from_secs(2);
 
+/// The time after which the API server's discovery counts as unknown.
+pub const PLUGIN_DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The time for which a replica that ends removes its entries from the status of plugins.
 pub const PLUGIN_REPORT_END: Duration = Duration::from_secs(3);
 

@@ -2,7 +2,7 @@
 //!
 //! Every replica watches both kinds and the ConfigMaps of the operator's own namespace ([`feed`]). It loads the component
 //! of each SandboxPlugin, and binds it by each SandboxPolicy with the code that binds the files of the plugin directory
-//! ([`loader`]). A component or settings with a fault never replace a good version. A policy without a good version is
+//! (`loader`). A component or settings with a fault never replace a good version. A policy without a good version is
 //! bound too: it fails, and its failure policy applies. Each replica reports what it uses in its own entry of a plugin's
 //! status, and the leader writes the conditions ([`report`]).
 //!

@@ -64,7 +64,7 @@ impl ObjectSource {
             }
             None => stream::iter([News::Components(Update::Objects(BTreeMap::new()))]).boxed(),
         };
-        let state = State { namespace, seen, plugins: None, policies: None, maps: None, last: None };
+        let state = State { namespace, seen, plugins: None, policies: None, maps: None, maps_fault: None, last: None };
         let news = stream::select_all([plugins, policies, maps]);
         news.scan(state, |state, news| future::ready(Some(state.take_in(news)))).filter_map(future::ready)
     }
@@ -84,6 +84,8 @@ struct State {
     plugins: Option<BTreeMap<String, Arc<SandboxPlugin>>>,
     policies: Option<BTreeMap<String, Arc<SandboxPolicy>>>,
     maps: Option<BTreeMap<String, Components>>,
+    /// Why the ConfigMaps are not known. It concerns the plugins alone that have their component in one.
+    maps_fault: Option<String>,
     last: Option<ObjectContent>,
 }
 
@@ -103,17 +105,27 @@ impl State {
                 self.maps = Some(objects);
                 None
             }
-            News::Plugins(Update::Fault(fault))
-            | News::Policies(Update::Fault(fault))
-            | News::Components(Update::Fault(fault)) => Some(fault),
+            News::Components(Update::Fault(fault)) => {
+                self.maps_fault = Some(fault);
+                None
+            }
+            News::Plugins(Update::Fault(fault)) | News::Policies(Update::Fault(fault)) => Some(fault),
         };
-        let (Some(plugins), Some(policies), Some(maps)) = (&self.plugins, &self.policies, &self.maps) else {
+        let (Some(plugins), Some(policies)) = (&self.plugins, &self.policies) else {
             return fault.map(Err);
         };
         if fault.is_some() {
             // The objects that are known stay in force.
             return None;
         }
+        let none = BTreeMap::new();
+        let maps = match (&self.maps, &self.maps_fault) {
+            // Those that are known stay in force.
+            (Some(maps), _) => Ok(maps),
+            (None, Some(fault)) => Err(fault.as_str()),
+            (None, None) if plugins.values().any(|plugin| plugin.spec.source.config_map.is_some()) => return None,
+            (None, None) => Ok(&none),
+        };
         let of_plugin = |object: &Arc<SandboxPlugin>| read::plugin(object, self.namespace.as_deref(), maps);
         let content = ObjectContent {
             plugins: plugins
@@ -144,4 +156,46 @@ fn readable<T>(kind: &str, objects: BTreeMap<String, Result<Arc<T>, String>>) ->
         }
     });
     read.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The content after these plugins were listed, and after the ConfigMaps could not be.
+    fn without_config_maps(plugins: &[(&str, Value)]) -> Option<Result<ObjectContent, String>> {
+        let mut state = State {
+            namespace: Some("paddock".to_owned()),
+            seen: watch::Sender::new(SeenObjects::default()),
+            plugins: None,
+            policies: None,
+            maps: None,
+            maps_fault: None,
+            last: None,
+        };
+        let object = |(name, source): &(&str, Value)| {
+            let object = json!({
+                "apiVersion": "policy.paddock.dev/v1alpha1", "kind": "SandboxPlugin",
+                "metadata": { "name": name, "uid": name }, "spec": { "source": source },
+            });
+            ((*name).to_owned(), Ok(Arc::new(serde_json::from_value(object).unwrap())))
+        };
+        assert!(state.take_in(News::Policies(Update::Objects(BTreeMap::new()))).is_none());
+        let listed = state.take_in(News::Plugins(Update::Objects(plugins.iter().map(object).collect())));
+        state.take_in(News::Components(Update::Fault("no right".to_owned()))).or(listed)
+    }
+
+    #[test]
+    fn config_maps_that_cannot_be_read_concern_only_plugins_in_them() {
+        let content = without_config_maps(&[]).unwrap().unwrap();
+        assert!(content.plugins.is_empty());
+        let built_in = ("gentle", json!({ "builtIn": { "name": "idle-timeout" } }));
+        let in_a_map = ("mine", json!({ "configMap": { "name": "m", "key": "k.wasm" } }));
+        let content = without_config_maps(&[built_in, in_a_map]).unwrap().unwrap();
+        assert!(content.plugins["gentle"].component.is_ok());
+        let error = content.plugins["mine"].component.as_ref().err().unwrap();
+        assert_eq!(error, "spec.source.configMap: no right");
+    }
 }

@@ -1,7 +1,8 @@
 //! Follows one resource: all its objects, each time that one of them changes.
 //!
 //! If the resource is not served, it has no objects. A resource that had objects counts as empty only after a minute,
-//! because a proxy may answer for the API server.
+//! because a proxy may answer for the API server. Without the right to read it, the discovery of the API server says
+//! whether it is served, so a new operator with the ClusterRole of an earlier version works as that version did.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use kube::api::ApiResource;
 use kube::runtime::watcher;
 use paddock_api::document::Document;
 use paddock_kube::watch::{Attempt, Selection, WatchError, resource_events};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::limits;
@@ -86,7 +87,7 @@ impl<T: Clone> Follow<T> {
                     None
                 }
                 Some(Ok(event)) => self.take_in(event),
-                Some(Err(error)) => self.failed(&error),
+                Some(Err(error)) => self.failed(&error).await,
             };
             if let Some(update) = update {
                 return update;
@@ -119,8 +120,11 @@ impl<T: Clone> Follow<T> {
         Some(Update::Objects(self.known.clone()))
     }
 
-    fn failed(&mut self, error: &watcher::Error) -> Option<Update<T>> {
-        let (cause, attempt) = (WatchError::of(error), Attempt::of(error));
+    async fn failed(&mut self, error: &watcher::Error) -> Option<Update<T>> {
+        let (mut cause, attempt) = (WatchError::of(error), Attempt::of(error));
+        if cause == WatchError::Forbidden && !may_be_served(&self.client, &self.followed.resource).await {
+            cause = WatchError::Absent;
+        }
         self.pause = cause.pause(self.failures);
         self.failures = self.failures.saturating_add(1);
         let resource = &self.followed.resource.plural;
@@ -154,6 +158,19 @@ impl<T: Clone> Follow<T> {
     }
 }
 
+/// Whether the API server may serve the resource. Every authenticated user may ask.
+async fn may_be_served(client: &Client, resource: &ApiResource) -> bool {
+    let ApiResource { group, api_version, plural, .. } = resource;
+    if group.is_empty() {
+        return true;
+    }
+    match timeout(limits::PLUGIN_DISCOVERY_TIMEOUT, client.list_api_group_resources(api_version)).await {
+        Ok(Ok(served)) => served.resources.iter().any(|resource| resource.name == *plural),
+        Ok(Err(kube::Error::Api(status))) => status.code != 404,
+        Ok(Err(_)) | Err(_) => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
@@ -166,11 +183,13 @@ mod tests {
 
     use super::*;
 
-    /// A resource on an API server that answers every request with this status.
-    fn answering(status: &Arc<AtomicU16>) -> impl Stream<Item = Update<()>> + Send + 'static {
+    /// A resource on an API server that answers every request with this status. It answers the discovery of the group
+    /// with the other one.
+    fn answering(status: &Arc<AtomicU16>, discovery: u16) -> impl Stream<Item = Update<()>> + Send + 'static {
         let status = Arc::clone(status);
-        let service = tower::service_fn(move |_: Request<Body>| {
-            let code = status.load(Ordering::Relaxed);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let is_discovery = request.uri().path() == "/apis/policy.paddock.dev/v1alpha1";
+            let code = if is_discovery { discovery } else { status.load(Ordering::Relaxed) };
             let body = if code == 200 {
                 json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": [
                     { "metadata": { "name": "a", "uid": "u", "resourceVersion": "1" } },
@@ -194,7 +213,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn resource_that_is_not_served_has_no_objects_until_it_is() {
         let status = Arc::new(AtomicU16::new(404));
-        let mut updates = pin!(answering(&status));
+        let mut updates = pin!(answering(&status, 404));
         let Some(Update::Objects(none)) = updates.next().await else { panic!("it is absent") };
         assert!(none.is_empty());
         status.store(200, Ordering::Relaxed);
@@ -202,11 +221,20 @@ mod tests {
         assert_eq!(listed.keys().collect::<Vec<_>>(), ["a"]);
     }
 
+    /// A 403 of the discovery is no answer to the question whether the resource is served.
     #[tokio::test(start_paused = true)]
     async fn resource_that_may_not_be_read_is_unknown() {
         let status = Arc::new(AtomicU16::new(403));
-        let mut updates = pin!(answering(&status));
+        let mut updates = pin!(answering(&status, 403));
         let Some(Update::Fault(fault)) = updates.next().await else { panic!("it is unknown") };
         assert!(fault.starts_with("sandboxplugins cannot be watched"), "{fault}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn resource_that_may_not_be_read_and_is_not_served_has_no_objects() {
+        let status = Arc::new(AtomicU16::new(403));
+        let mut updates = pin!(answering(&status, 404));
+        let Some(Update::Objects(none)) = updates.next().await else { panic!("it is absent") };
+        assert!(none.is_empty());
     }
 }

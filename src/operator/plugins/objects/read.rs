@@ -39,12 +39,11 @@ pub(super) fn typed<T: for<'de> Deserialize<'de>>(object: &Document) -> Result<A
     serde_json::from_str(object.text.get()).map(Arc::new).map_err(|error| error.to_string())
 }
 
-/// The parts of a SandboxPlugin. `maps` has the ConfigMaps of the operator's namespace.
-pub(super) fn plugin(
-    object: &SandboxPlugin,
-    namespace: Option<&str>,
-    maps: &BTreeMap<String, Components>,
-) -> PluginObject {
+/// The ConfigMaps of the operator's namespace, or the reason why they cannot be read.
+pub(super) type ConfigMaps<'a> = Result<&'a BTreeMap<String, Components>, &'a str>;
+
+/// The parts of a SandboxPlugin.
+pub(super) fn plugin(object: &SandboxPlugin, namespace: Option<&str>, maps: ConfigMaps<'_>) -> PluginObject {
     let spec = &object.spec;
     let (location, component) = match (&spec.source.config_map, &spec.source.built_in) {
         (Some(of), None) => (
@@ -71,12 +70,13 @@ pub(super) fn plugin(
 fn of_config_map(
     ConfigMapKey { name, key }: &ConfigMapKey,
     namespace: Option<&str>,
-    maps: &BTreeMap<String, Components>,
+    maps: ConfigMaps<'_>,
 ) -> Result<Content, String> {
     let namespace = namespace.ok_or(
         "spec.source.configMap: this operator runs in no namespace, so it reads no ConfigMap; start it with \
          --leader-election-namespace",
     )?;
+    let maps = maps.map_err(|fault| format!("spec.source.configMap: {fault}"))?;
     let map = maps.get(name).ok_or_else(|| {
         format!("spec.source.configMap.name: the namespace {namespace} of the operator has no ConfigMap {name}")
     })?;

@@ -99,7 +99,7 @@ struct StatusReports {
 }
 
 impl Reporter {
-    /// StatusReports until `stop`, and then removes the entries of this replica.
+    /// Reports until `stop`, and then removes the entries of this replica.
     pub async fn run(self, stop: CancellationToken) {
         let mut pods = self.pods().boxed();
         let (pace, entries) = (Pace::new(limits::PLUGIN_CONDITIONS), HashMap::new());

@@ -63,7 +63,7 @@ impl World {
         let object = |name: &String, spec: &Value| json!({ "metadata": { "name": name, "uid": format!("uid-{name}"), "generation": 1 }, "spec": spec });
         let plugins = self.plugins.iter().map(|(name, spec)| {
             let plugin = serde_json::from_value(object(name, spec)).unwrap();
-            (name.clone(), read::plugin(&plugin, Some("sys"), &self.maps))
+            (name.clone(), read::plugin(&plugin, Some("sys"), Ok(&self.maps)))
         });
         let policies = self.policies.iter().map(|(name, spec)| {
             let policy = serde_json::from_value(object(name, spec)).unwrap();
