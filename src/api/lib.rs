@@ -10,7 +10,8 @@
 //! condition and reason. [`document`] is an object of any kind as it is read. [`mode`] reads the mode of a Sandbox from
 //! its two fields, [`duration`] parses Go durations, [`activity`] has the rules for records of activity, [`tcp_wake`] has
 //! the ports by which TCP connections resume Sandboxes, [`throttle`] has the record of a throttled pod, [`schedule`] the
-//! schedule that resumes Sandboxes, and [`token_scope`] what a token for the gateway is limited to. [`crd`]
+//! schedule that resumes Sandboxes, [`token_scope`] what a token for the gateway is limited to, and [`pod_metrics`] the CPU
+//! that pods use. [`crd`]
 //! generates the definitions in `crds/` from the types, and [`schema`] does the conversion.
 
 #![expect(unreachable_pub, reason = "`KubeSchema` copies each public struct into a function")]
@@ -26,6 +27,7 @@ pub mod kind;
 pub mod mode;
 pub mod names;
 pub mod plugin;
+pub mod pod_metrics;
 pub mod policy;
 pub mod pool;
 pub mod sandbox;

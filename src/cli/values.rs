@@ -98,6 +98,13 @@ pub(crate) fn parse_positive_duration(value: &str) -> Result<Duration, String> {
     }
 }
 
+/// The interval of the lists of CPU use: nothing, or at most a third of the age from which a sample counts as none.
+pub(crate) fn parse_cpu_metrics_interval(value: &str) -> Result<Duration, String> {
+    let interval = parse_duration(value)?;
+    let is_right = interval.is_zero() || (Duration::from_secs(1)..=Duration::from_mins(1)).contains(&interval);
+    is_right.then_some(interval).ok_or_else(|| format!("{value:?} must be 0s, or from 1s to 1m, such as 30s"))
+}
+
 /// A CIDR block in the form that the API server keeps, of some addresses and not of all.
 pub(crate) fn parse_cidr(value: &str) -> Result<String, String> {
     let wrong = || format!("{value:?} is not a CIDR block: expected ADDRESS/LENGTH, as 10.0.0.0/8 or fd00::/8");

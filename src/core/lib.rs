@@ -22,6 +22,7 @@ pub mod as_made;
 mod awake;
 pub mod binding;
 pub mod conditions;
+pub mod cpu_use;
 pub mod decide;
 mod deciding;
 pub mod isolation;

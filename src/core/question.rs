@@ -259,7 +259,7 @@ pub struct IdleQuestion {
     pub held_until: Option<Timestamp>,
     /// The number of open connections, or `None` if no gateway counts them.
     pub connections: Option<u32>,
-    /// The processor use in thousandths of a core, or `None` if no metrics are served.
+    /// The CPU use of all containers of the pod in thousandths of a core, or `None` without a sample of the last minutes.
     pub cpu_millicores: Option<u32>,
     /// The tiers that are possible for this Sandbox now.
     pub tiers: Vec<IdleTier>,

@@ -104,6 +104,12 @@ pub struct Settings {
     pub throttle_restore: Duration,
     /// The time for which a pod is not throttled again after an attempt failed.
     pub throttle_retry: Duration,
+    /// The interval at which the operator reads the CPU that pods use. The flag `--cpu-metrics-interval` sets it. Zero turns
+    /// it off: idle policies then get no CPU use.
+    pub cpu_metrics_interval: Duration,
+    /// The age from which a sample of CPU use counts as none. It is the longest time that passes between two samples if
+    /// metrics-server measures once a minute, as some distributions do, and one list fails.
+    pub cpu_sample_at_most: Duration,
     /// The longest time between two questions to an idle policy.
     pub idle_check_at_most: Duration,
     /// The longest time between two questions to a pool-size policy that did not name a time.
@@ -217,6 +223,8 @@ impl Default for Settings {
             throttle_apply: Duration::from_secs(30),
             throttle_restore: Duration::from_secs(3),
             throttle_retry: Duration::from_secs(3600),
+            cpu_metrics_interval: Duration::ZERO,
+            cpu_sample_at_most: Duration::from_secs(180),
             pool_batch: 100,
             max_pool_size: 10_000,
             pool_ignored_label_domains: ["topology.kubernetes.io", "kueue.x-k8s.io"].map(str::to_owned).to_vec(),

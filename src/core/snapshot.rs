@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::binding::Bindings;
+use crate::cpu_use::CpuFacts;
 use crate::isolation::Isolation;
 use crate::marker::Marker;
 use crate::network_policy::NetworkPolicyState;
@@ -129,6 +130,8 @@ pub struct SandboxSnapshot {
     pub tcp_wake: TcpWake,
     /// The refusal of the last resize of its pod, if the API server refused it.
     pub refused_resize: Option<RefusedResize>,
+    /// The CPU that its pod uses.
+    pub cpu: CpuFacts,
     /// The facts that every decision may use.
     pub common: Common,
 }

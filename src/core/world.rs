@@ -5,6 +5,8 @@
 //! take into account too. A watch event that is older than the object in the World is dropped.
 
 mod choose_warm;
+mod cpu_samples;
+mod cpu_use;
 mod demand;
 mod index;
 mod lookup;
@@ -29,6 +31,7 @@ use jiff::Timestamp;
 pub use reserve::{NewClaim, reserved_sandbox};
 pub use state::World;
 
+use crate::cpu_use::PodCpuUse;
 use crate::object::Object;
 use crate::plan::{Action, Op, Outcome};
 use crate::snapshot::Refusal;
@@ -47,6 +50,10 @@ pub enum Observed {
     Listing(Kind),
     /// A list of this kind is complete. An object that is not in the list was deleted.
     Listed(Kind, Vec<Object>),
+    /// The CPU that some pods use, which is in a list of the resource metrics API and in no watch.
+    CpuUse(Vec<PodCpuUse>),
+    /// A list of the CPU use of pods has ended. It may have failed.
+    CpuUseListed,
 }
 
 /// The plan is out of date, because an object has changed since the snapshot. A new snapshot and a new decision are
@@ -101,6 +108,9 @@ impl World {
                     self.removed(&key, &uid, &mut to_reconcile);
                 }
             }
+            // No key is reconciled because of a sample: the idle policy has said when it wants to look again.
+            Observed::CpuUse(uses) => self.cpu_used(uses, now),
+            Observed::CpuUseListed => self.cpu_use_listed(now),
         }
         to_reconcile.into_iter().collect()
     }

@@ -53,6 +53,24 @@ pub const WATCH_FAILURE_GAP: Duration =
 /// an attempt may hang until the connection gives up.
 pub const WATCH_START_FAILURE_GAP: Duration = WATCH_FAILURE_GAP.saturating_add(paddock_kube::limits::READ_TIMEOUT);
 
+/// The longest time for one list of CPU use, in all its pages. It is below
+/// [`LIST_AT_MOST`](paddock_core::cpu_use::LIST_AT_MOST), and below the interval that is usual.
+pub const CPU_METRICS_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The number of pods in one page of such a list. metrics-server keeps its samples in memory and answers with all of them.
+pub const CPU_METRICS_PAGE: u32 = 500;
+
+/// The largest number of pages of one list: 200,000 pods, which is more than a cluster has.
+pub const CPU_METRICS_PAGES_MAX: usize = 400;
+
+/// The largest page, in bytes. The sample of a pod with two containers and the labels of a Sandbox has about 700 bytes, so
+/// 45,000 pods fit. Users choose the labels of their pods, and metrics-server repeats them. If a list of all namespaces is
+/// larger, the namespaces are listed one by one.
+pub const CPU_METRICS_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The number of samples that are put into the World at once. Readers wait for less than a millisecond.
+pub const CPU_METRICS_CHUNK: usize = 1000;
+
 /// The first and the longest wait before a failed key is reconciled again. The first is a few round trips. The longest
 /// is a time for which a person waits after removing the cause of a failure.
 pub const KEY_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(60));

@@ -4,6 +4,7 @@
 //! text format as Go's client writes it (`le="100"`, counters with the registered name), because upstream's readers
 //! parse that form. Label values come from enums, or from the names of pools, templates and namespaces.
 
+mod cpu_use;
 mod families;
 mod label_names;
 pub(crate) mod table;
@@ -26,6 +27,7 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use strum::VariantArray;
 use tokio::time::Instant;
 
+pub use self::cpu_use::CpuUseResult;
 use self::families::{BLOCKED_BY, Families};
 use self::tally::Tally;
 use self::watch_lag::WatchLag;
@@ -212,6 +214,12 @@ impl Metrics {
     /// Sets whether the watch of a kind has failed for a while, so that no decisions are made.
     pub fn watch_failing(&self, kind: Kind, is_failing: bool) {
         self.inner.families.watch_failing.with_label_values(&[kind.name()]).set(i64::from(is_failing));
+    }
+
+    /// Records the result of a list of CPU use, and the number of its pods.
+    pub fn cpu_use_listed(&self, result: CpuUseResult, pods: usize) {
+        self.inner.families.cpu_use_lists.with_label_values(&[result.as_str()]).inc();
+        self.inner.families.cpu_use_pods.set(as_i64(pods));
     }
 
     /// Records a stored write of ours. The time until its event on the watch is the lag of the watch.

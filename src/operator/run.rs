@@ -31,7 +31,7 @@ use crate::queue::{Queue, Trigger};
 use crate::reconcile::{Reconciler, Traces};
 use crate::record::Recorder;
 use crate::sync::{UnknownKinds, UnsyncedKinds};
-use crate::watch::{Watch, resync};
+use crate::watch::{CpuUseLists, Watch, resync};
 use crate::webhook::{ClientConfig, Environment, Reviews, WebhookConfig};
 use crate::world::SharedWorld;
 use crate::write::{Writer, events};
@@ -112,6 +112,7 @@ async fn start_with(
     let serving = watch::Sender::new(config.webhook.is_none());
     let registered = watch::Sender::new(Vec::new());
     let guards = watch::Sender::new(Guards::default());
+    let cpu_use = watch::Sender::new(None);
     let (awaited, plugins_awaited) = watch::channel(not_loaded(&plugins.status.borrow()));
     let readiness = Readiness {
         unsynced: unsynced.subscribe(),
@@ -122,6 +123,7 @@ async fn start_with(
         obstacle: obstacle.subscribe(),
         registered: registered.subscribe(),
         guards: guards.subscribe(),
+        cpu_use: cpu_use.subscribe(),
         clock: clock.clone(),
     };
     let counted = metrics.clone();
@@ -198,6 +200,20 @@ async fn start_with(
             unknown: unknown.clone(),
         };
         spawn(&mut tasks, "watch", watch.run());
+    }
+
+    let interval = config.settings.cpu_metrics_interval;
+    if !interval.is_zero() {
+        let lists = CpuUseLists {
+            client: reader,
+            namespace: config.namespace.clone(),
+            interval,
+            world: world.clone(),
+            metrics: metrics.clone(),
+            unsynced: unsynced.subscribe(),
+            fault: cpu_use,
+        };
+        spawn(&mut tasks, "CPU use", lists.run());
     }
 
     let (events, event_queue) = events(metrics.clone(), config.disabled_events);

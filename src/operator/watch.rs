@@ -1,8 +1,10 @@
-//! The only reader of the cluster: one watch for each kind, and the periodic resync of all objects.
+//! The only reader of the cluster: one watch for each kind, the lists of CPU use, and the periodic resync of all objects.
 
+mod cpu_use;
 mod outage;
 mod resync;
 mod watcher;
 
+pub use self::cpu_use::CpuUseLists;
 pub use self::resync::resync;
 pub use self::watcher::Watch;

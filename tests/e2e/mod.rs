@@ -25,6 +25,7 @@ mod children;
 mod claim;
 mod claim_data;
 mod contract;
+mod cpu_use;
 mod crds;
 mod deploy;
 mod elsewhere;
@@ -99,6 +100,7 @@ pub(crate) fn tests() -> Vec<Test> {
         large::tests(),
         touched::tests(),
         idle::tests(),
+        cpu_use::tests(),
         plugins::tests(),
         plugin_objects::tests(),
         policies::tests(),

@@ -47,6 +47,7 @@ impl Setup {
         let mut flags = operator::admitting(&cluster);
         flags.push(format!("--plugin-dir={}", plugins.display()));
         flags.push("--throttle-cpu=10m".to_owned());
+        flags.push("--cpu-metrics-interval=1s".to_owned());
         let plan = Plan { name: "operator", kubeconfig: &account, flags };
         let operator = Operator::start(&cluster, plan).await;
         Self { cluster, operator, plugins }

@@ -9,11 +9,13 @@ use jiff::Timestamp;
 use paddock_api::PortRange;
 use paddock_api::kind::{Key, Kind};
 use paddock_core::binding::{Binding, FailurePolicy, Mode, Selector};
+use paddock_core::cpu_use::PodCpuUse;
 use paddock_core::manifest;
 use paddock_core::network_policy::is_template;
 use paddock_core::object::Object;
 use paddock_core::question::{Answer, Failure, FailureKind, Hook};
 use paddock_core::settings::{ManagedFieldsAtClaim, Settings, TcpWakeSettings};
+use paddock_core::world::{Observed, World};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -30,6 +32,8 @@ pub(super) struct Scenario {
     pub(super) shows_questions: bool,
     pub(super) settles: bool,
     pub(super) objects: Vec<(Kind, Value)>,
+    /// The samples of CPU use, if a list of them has ended.
+    cpu: Option<Vec<PodCpuUse>>,
     answers: Vec<(String, Result<Answer, Failure>)>,
     plugins: Vec<Binding>,
 }
@@ -79,6 +83,8 @@ struct Head {
     network_policies: bool,
     #[serde(default)]
     show_questions: bool,
+    /// The CPU use of pods, in a list that ended just before.
+    cpu: Option<Vec<CpuHead>>,
     /// Whether the plan is followed by an empty plan when it is carried out. It is false if the next step depends on
     /// someone else.
     #[serde(default = "yes")]
@@ -101,6 +107,18 @@ struct SettingsHead {
     throttle_cpu: Option<u32>,
     /// The bound of the annotation keep-awake-until, in minutes.
     keep_awake_minutes: Option<u64>,
+    /// The interval of the lists of CPU use.
+    cpu_metrics_seconds: Option<u64>,
+}
+
+/// A sample of CPU use.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct CpuHead {
+    pod: String,
+    millicores: u32,
+    measured: Timestamp,
+    window_seconds: u64,
 }
 
 #[derive(Deserialize)]
@@ -170,9 +188,19 @@ impl Scenario {
             shows_questions: head.show_questions,
             settles: head.settles,
             objects,
+            cpu: head.cpu.map(|all| all.into_iter().map(CpuHead::sample).collect()),
             answers: answers?,
             plugins: head.plugins.into_iter().map(PluginHead::binding).collect(),
         })
+    }
+
+    /// Puts the samples of CPU use into the World, when it has the pods.
+    pub(super) fn observe_cpu(&self, world: &mut World) {
+        if let Some(uses) = &self.cpu {
+            for observed in [Observed::CpuUse(uses.clone()), Observed::CpuUseListed] {
+                let _ = world.observe(observed, self.now);
+            }
+        }
     }
 
     pub(super) fn plugins(&self) -> PluginClient {
@@ -251,6 +279,9 @@ impl SettingsHead {
         if let Some(minutes) = self.keep_awake_minutes {
             settings.keep_awake_at_most = Duration::from_secs(60 * minutes);
         }
+        if let Some(seconds) = self.cpu_metrics_seconds {
+            settings.cpu_metrics_interval = Duration::from_secs(seconds);
+        }
         if let Some(ports) = self.tcp_wake_ports {
             settings.tcp_wake = Some(TcpWakeSettings {
                 namespace: "system".to_owned(),
@@ -259,6 +290,17 @@ impl SettingsHead {
             });
         }
         settings
+    }
+}
+
+impl CpuHead {
+    fn sample(self) -> PodCpuUse {
+        PodCpuUse {
+            pod: Key::new(Kind::Pod, "agents", self.pod),
+            millicores: self.millicores,
+            measured: self.measured,
+            window: Duration::from_secs(self.window_seconds),
+        }
     }
 }
 

@@ -88,6 +88,7 @@ fn run(scenario: &Scenario) -> Result<String, String> {
         let object = Object::from_json(*kind, document.clone()).ok_or("an object has no metadata")?;
         let _ = world.observe(Observed::Applied(object), start);
     }
+    scenario.observe_cpu(&mut world);
     for before in &scenario.before {
         happen(&mut world, before, &mut plugins)?;
     }

@@ -20,6 +20,7 @@ pub(super) fn check(scenario: &Scenario, first: &Plan) -> Result<(), String> {
     }
     let mut operator = Operator::new(scenario.settings.clone(), scenario.plugins(), scenario.now);
     catch_up(&mut operator, &api);
+    scenario.observe_cpu(&mut operator.world);
     if !scenario.before.is_empty() || !scenario.settles {
         return Ok(());
     }

@@ -48,6 +48,10 @@ pub(crate) struct ManifestsArgs {
     /// generate vap` judge them: apply those first.
     #[arg(long, value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     isolation_policies: bool,
+    /// Lets the operator read the CPU use of pods (pods.metrics.k8s.io), which metrics-server serves, for idle plugins. With
+    /// --cpu-metrics=false, it runs with --cpu-metrics-interval=0s.
+    #[arg(long, value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
+    cpu_metrics: bool,
     /// Image of the operator and of the gateway.
     #[arg(long, value_name = "IMAGE", value_parser = parse_image, default_value_t = Settings::default().image)]
     image: String,
@@ -87,6 +91,7 @@ pub(crate) fn run(args: ManifestsArgs) -> anyhow::Result<()> {
         claim_data,
         throttle,
         isolation_policies,
+        cpu_metrics,
         image,
         pod_cidr,
         metrics_namespace,
@@ -109,6 +114,7 @@ pub(crate) fn run(args: ManifestsArgs) -> anyhow::Result<()> {
         claim_data,
         throttle,
         isolation_policies,
+        cpu_metrics,
         image,
         shapes: surface,
         pod_cidrs: pod_cidr,

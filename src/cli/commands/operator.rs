@@ -52,6 +52,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         workspace_size: sandboxes.workspace_size,
         init_image: sandboxes.init_image,
         throttle_cpu: sandboxes.throttle_cpu,
+        cpu_metrics_interval: sandboxes.cpu_metrics_interval,
         exec_hold: sandboxes.exec_hold,
         keep_awake_at_most: sandboxes.keep_awake_at_most,
         reserve_for: sandboxes.warm_reservation_ttl,

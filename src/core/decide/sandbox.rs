@@ -4,6 +4,7 @@
 //! [`questions`] and [`decide`] call the parts in order. The submodules contain the decisions of each part.
 
 mod claim_data;
+mod cpu_use;
 mod drain;
 mod idle;
 mod lifecycle;

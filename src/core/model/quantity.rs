@@ -34,6 +34,12 @@ impl Quantity {
         self.0.div_euclid(NANO) + i128::from(self.0.rem_euclid(NANO) > 0)
     }
 
+    /// The sum of two quantities. A sum that is too large becomes the largest value.
+    #[must_use]
+    pub fn plus(self, other: Quantity) -> Quantity {
+        Quantity(self.0.saturating_add(other.0))
+    }
+
     /// A quantity of CPU in thousandths of a core, rounded up as the kubelet does. `None` if it is negative or too large.
     #[must_use]
     pub fn millicores(self) -> Option<u32> {

@@ -56,6 +56,7 @@ impl World {
         }
         if before.as_ref().is_some_and(|old| old.meta.uid != object.meta.uid) {
             self.touched.remove(&key);
+            self.cpu.forget(&key);
         }
         if key.kind == Kind::Sandbox {
             let known = before.as_ref().filter(|old| old.meta.uid == object.meta.uid);
@@ -103,6 +104,7 @@ impl World {
         let Some(object) = self.objects.remove(key) else { return };
         self.reservations.remove(key);
         self.touched.remove(key);
+        self.cpu.forget(key);
         self.unindex(&object);
         self.forget_member(&object);
         if let Some(sandbox) = sandbox_of(&object).filter(|_| key.kind == Kind::Pod) {

@@ -75,6 +75,7 @@ impl World {
             touched: self.touched.get(key).cloned(),
             tcp_wake: self.tcp_wake(&sandbox, now),
             refused_resize,
+            cpu: self.cpu_facts(&sandbox),
             common: self.common(key, involved, now),
             sandbox,
         }

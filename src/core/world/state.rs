@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use paddock_api::kind::{Key, Kind};
 
+use super::cpu_samples::CpuSamples;
 use super::pending_writes::PendingWrites;
 use super::policies::Policies;
 use super::reservation::Reservations;
@@ -82,6 +83,8 @@ pub struct World {
     pub(super) policies: Policies,
     /// Which Sandboxes a TCP connection resumes, and by which ports.
     pub(super) tcp: TcpFacts,
+    /// The CPU that the pods of Sandboxes use.
+    pub(super) cpu: CpuSamples,
     /// Warm Sandboxes that a claim can take.
     pub(super) warm: Warm,
     /// Warm Sandboxes that are reserved for claims which were admitted. They are not in `warm`.

@@ -33,6 +33,8 @@ pub struct Readiness {
     pub registered: watch::Receiver<Vec<RegisteredEntry>>,
     /// The admission policies of the operator, for `/readyz?verbose`.
     pub guards: watch::Receiver<Guards>,
+    /// The reason why idle plugins get no CPU use, for `/readyz?verbose`.
+    pub cpu_use: watch::Receiver<Option<String>>,
     /// The clock, whose correction `/readyz?verbose` shows.
     pub clock: Clock,
 }
@@ -70,6 +72,7 @@ impl Readiness {
         let entries = registered.iter().filter_map(RegisteredEntry::fault);
         let guards = self.guards.borrow().faults();
         let faults = obstacle.into_iter().chain(self.clock.fault()).chain(failing).chain(entries).chain(guards);
+        let faults = faults.chain(self.cpu_use.borrow().clone());
         faults.chain(plugins.iter().filter_map(fault)).collect()
     }
 }
@@ -152,6 +155,7 @@ pub(crate) mod tests {
         let plugins = watch::Sender::new(vec![plugin]);
         let (obstacle, registered) = (watch::Sender::new(None), watch::Sender::new(Vec::new()));
         let guards = watch::Sender::new(Guards::default());
+        let cpu_use = watch::Sender::new(None);
         let router = || {
             probes(Readiness {
                 unsynced: unsynced.subscribe(),
@@ -162,6 +166,7 @@ pub(crate) mod tests {
                 obstacle: obstacle.subscribe(),
                 registered: registered.subscribe(),
                 guards: guards.subscribe(),
+                cpu_use: cpu_use.subscribe(),
                 clock: Clock::default(),
             })
         };
@@ -210,6 +215,11 @@ pub(crate) mod tests {
         let absent =
             "[-]ValidatingAdmissionPolicy paddock-leases has no ValidatingAdmissionPolicyBinding of its name\n";
         assert_eq!((status, text), (StatusCode::OK, format!("{absent}{fault}\nok\n")));
+        guards.send_replace(Guards::default());
+        cpu_use.send_replace(Some("CPU use: idle plugins do not get it".to_owned()));
+        let (status, text) = get_text(router(), "/readyz?verbose").await;
+        let without = "[-]CPU use: idle plugins do not get it\n";
+        assert_eq!((status, text), (StatusCode::OK, format!("{without}{fault}\nok\n")));
     }
 
     #[tokio::test]

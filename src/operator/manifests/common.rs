@@ -47,6 +47,8 @@ pub struct Settings {
     /// Whether the policies of `paddock generate vap` judge Pods too, so that isolated Pods start while no replica of the
     /// webhook answers.
     pub isolation_policies: bool,
+    /// Whether the operator may read the CPU use of pods, which metrics-server serves.
+    pub cpu_metrics: bool,
     /// The operator's container image.
     pub image: String,
     /// The API shapes to install.
@@ -80,6 +82,7 @@ impl Default for Settings {
             claim_data: false,
             throttle: false,
             isolation_policies: false,
+            cpu_metrics: true,
             image: concat!("paddock:v", env!("CARGO_PKG_VERSION")).to_owned(),
             shapes: ApiShapes::Both,
             pod_cidrs: POD_CIDRS.map(str::to_owned).to_vec(),

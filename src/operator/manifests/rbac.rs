@@ -2,8 +2,9 @@
 //!
 //! [`writes`] names the verbs of the operations that plans contain, for each kind. A test compares it with the plans of
 //! all scenarios, so the operator gets no right that it does not use. Each part of the operator that can be switched off
-//! has a role of its own: the kinds of each API shape, the data of claims, the throttle of idle Sandboxes, the protection of
-//! the metrics, and the webhook. Plugins and policies are not reconciled, so their kinds are not in the table.
+//! has a role of its own: the kinds of each API shape, the data of claims, the throttle of idle Sandboxes, the CPU use of pods,
+//! the protection of the metrics, and the webhook. Plugins and policies are not reconciled, so their kinds are not in the
+//! table.
 
 use std::borrow::Cow;
 
@@ -12,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 use paddock_api::kind::{ApiShape, ChildKind, Class, Kind, OwnKind};
 use paddock_api::names::{group, object, right};
-use paddock_api::{SandboxPlugin, SandboxPolicy};
+use paddock_api::{SandboxPlugin, SandboxPolicy, pod_metrics};
 use serde_json::{Value, json};
 
 use super::common::{CONFIGURATIONS, POLICIES, Settings, Webhook, labelled};
@@ -177,6 +178,9 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
     if settings.throttle {
         grants.push(grant("-throttle", served(), throttle_rules()));
     }
+    if settings.cpu_metrics {
+        grants.push(grant("-cpu-metrics", served(), cpu_metrics_rules()));
+    }
     let mut of_process = lease_rules();
     of_process.push(component_rule());
     // The replicas of the operator. An operator reads every Pod of the namespaces that it serves anyway.
@@ -277,6 +281,11 @@ fn claim_data_rules(settings: &Settings) -> Vec<PolicyRule> {
 /// The right to resize pods in place. The admission policy limits it to the CPU of the pods of Sandboxes.
 fn throttle_rules() -> Vec<PolicyRule> {
     vec![rule("", &["pods/resize"], &["patch"])]
+}
+
+/// The right to read the CPU use of pods. The API has no watch.
+fn cpu_metrics_rules() -> Vec<PolicyRule> {
+    vec![rule(pod_metrics::GROUP, &[pod_metrics::RESOURCE], &["list"])]
 }
 
 /// The role for Secrets to which claims refer. Nothing binds it for the whole cluster: a RoleBinding in a namespace lets

@@ -331,6 +331,33 @@ fn each_mode_grants_what_it_needs_and_no_more() {
     }
 }
 
+/// Only the operator reads the CPU use of pods, in the namespaces that it serves. Without the right, it does not try.
+#[test]
+fn cpu_use_is_read_in_the_served_namespaces_unless_that_is_off() {
+    for settings in modes() {
+        for cpu_metrics in [true, false] {
+            let settings = Settings { cpu_metrics, ..settings.clone() };
+            let right = |right: &Right| right.group == "metrics.k8s.io";
+            let rights: Vec<Right> = granted(&settings).into_iter().filter(right).collect();
+            let wanted = Right {
+                namespace: settings.served_namespace.clone(),
+                group: "metrics.k8s.io".to_owned(),
+                resource: "pods".to_owned(),
+                names: None,
+                verb: "list".to_owned(),
+            };
+            assert_eq!(rights, if cpu_metrics { vec![wanted] } else { vec![] }, "{settings:?}");
+            let documents = beside_definitions(&settings);
+            let names_it = |document: &&Value| document.to_string().contains("metrics.k8s.io");
+            assert_eq!(documents.iter().filter(names_it).count(), usize::from(cpu_metrics), "one role");
+            let flag = documents
+                .iter()
+                .any(|d| d["kind"] == "Deployment" && d.to_string().contains("--cpu-metrics-interval=0s"));
+            assert_eq!(flag, !cpu_metrics, "{settings:?}");
+        }
+    }
+}
+
 /// Every right to write is limited by a policy, except for the writes that this test lists.
 #[test]
 fn every_right_to_write_has_an_admission_policy() {

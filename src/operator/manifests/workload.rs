@@ -87,6 +87,9 @@ fn arguments(settings: &Settings) -> Vec<String> {
     if settings.isolation_policies {
         args.push(ISOLATION_POLICIES.to_owned());
     }
+    if !settings.cpu_metrics {
+        args.push("--cpu-metrics-interval=0s".to_owned());
+    }
     args.push(match settings.webhook {
         Webhook::Injected => "--webhook-registration=injected".to_owned(),
         Webhook::Owned { .. } => "--webhook-registration=owned".to_owned(),

@@ -5,6 +5,7 @@ use paddock_kube::watch::WatchError;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use strum::{VariantArray, VariantNames};
 
+use super::cpu_use::CpuUseResult;
 use super::table::families;
 use crate::queue::{Done, Trigger};
 
@@ -125,6 +126,11 @@ families! {
         watch_failing: IntGaugeVec, all, ["kind"] =>
             "paddock_watch_failing":
             "1 if the watch of a kind has failed for a minute, so that this replica makes no decisions.";
+        cpu_use_lists: IntCounterVec, all, ["result"] =>
+            "paddock_cpu_use_lists_total":
+            "Lists of the CPU use of pods, by result: served, absent, forbidden or failed.";
+        cpu_use_pods: IntGauge, all, [] =>
+            "paddock_cpu_use_pods": "Pods of Sandboxes in the last list of CPU use.";
         watch_lag: HistogramVec, all, ["kind"], SECONDS =>
             "paddock_watch_lag_seconds":
             "Time from the reply to a write of this operator until the watch delivers its event, in seconds.";
@@ -166,6 +172,9 @@ impl Families {
         }
         for result in RECORD_RESULTS {
             self.decisions_recorded.with_label_values(&[result]);
+        }
+        for result in CpuUseResult::VARIANTS {
+            self.cpu_use_lists.with_label_values(&[result.as_str()]);
         }
         for cause in BLOCKED_BY {
             self.leadership_blocked.with_label_values(&[cause]);

@@ -15,8 +15,9 @@ use crate::rust::{Program, Target, is_test_only, names_in};
 const CRATES: [&str; 2] = ["paddock-operator", "paddock-kube"];
 
 /// The items that name a client of the API server, as `file::item`, each with the reason. No other item has a client.
-const CONNECTED: [(&str, &str); 38] = [
+const CONNECTED: [(&str, &str); 40] = [
     ("watcher::Watch", "the only reader"),
+    ("cpu_use::CpuUseLists", "reads the CPU use of pods, which no watch delivers"),
     ("watch::events", "lists and watches one kind, for the only reader"),
     ("watch::selected_events", "lists and watches one kind, for the only reader"),
     ("watch::resource_events", "lists and watches one resource, for the readers"),
@@ -52,6 +53,7 @@ const CONNECTED: [(&str, &str); 38] = [
     ("feed::ObjectSource", "reads plugins and policies, which no decision reads"),
     ("follow::follow", "reads one resource for the plugins"),
     ("follow::Follow", "reads one resource for the plugins"),
+    ("follow::may_be_served", "asks whether the API server has such a resource"),
     ("report::Reporter", "passes one to the reports of plugins"),
     ("report::StatusReports", "writes the status of plugins and policies, which no plan has"),
 ];
@@ -412,8 +414,8 @@ fn writes(items: &[&syn::Item]) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// The types that may name an observation of a watch: the one that receives it and the one that sends it.
-const OBSERVERS: [&str; 2] = ["SharedWorld", "Watch"];
+/// The types that may name an observation: the one that receives it, and those that send it.
+const OBSERVERS: [&str; 3] = ["CpuUseLists", "SharedWorld", "Watch"];
 
 pub(super) fn observations(project: &Project) -> Result<Vec<String>> {
     let program = &project.program;

@@ -9,6 +9,7 @@ use paddock_api::names::annotation;
 use paddock_api::sandbox::{self as api, IdleStatus};
 use paddock_api::{DecidingPlugin, PolicyState, ShutdownPolicy};
 
+use super::cpu_use;
 use super::status::first_ready;
 use super::suspend;
 use super::throttle::{self, Wish};
@@ -151,8 +152,14 @@ pub(super) fn decide(
         state: save_state(binding, answer.state.as_deref(), before.and_then(|s| s.policy_state.as_ref())),
         ..Idle::default()
     };
-    let asked = idle_check(answer.next_check.and_then(|at| snapshot.common.wait_until(at)), latest);
-    let (action, mut reason) = wishes.apply(&answer);
+    let mut asked = idle_check(answer.next_check.and_then(|at| snapshot.common.wait_until(at)), latest);
+    let (mut action, mut reason) = wishes.apply(&answer);
+    let is_throttled = before.and_then(|s| s.idle.as_ref()?.tier) == Some(api::IdleTier::Throttle);
+    // A throttled pod has no CPU to be busy with, and the built-in has no threshold.
+    if ends_the_pod(action) && !is_throttled && !binding.built_in && cpu_use::is_awaited(snapshot, object) {
+        reason = format!("{reason}; the CPU that it uses is not known yet");
+        (action, asked) = (None, saturating_add(now, cpu_use::LOOK_AGAIN));
+    }
     let mut tier = api::IdleTier::Awake;
     match action {
         None => {
@@ -185,7 +192,6 @@ pub(super) fn decide(
             let scheduled = model.schedule().and_then(|schedule| schedule.next(snapshot.common.passed));
             let ends = scheduled.and_then(|at| snapshot.common.wait_until(at));
             idle.next_check = Some(ends.map_or(asked, |at| at.min(asked)));
-            let is_throttled = before.and_then(|s| s.idle.as_ref()?.tier) == Some(api::IdleTier::Throttle);
             if !is_throttled {
                 let note = format!("Idle: {reason}");
                 idle.events.push(Event::normal(&snapshot.sandbox, Reason::IdleThrottled, note));
@@ -215,6 +221,14 @@ pub(super) fn decide(
     }
     idle.events.extend(failures);
     idle
+}
+
+/// Whether an action deletes the pod.
+fn ends_the_pod(action: Option<IdleTier>) -> bool {
+    match action {
+        Some(IdleTier::Suspend | IdleTier::Hibernate | IdleTier::Delete) => true,
+        Some(IdleTier::Throttle) | None => false,
+    }
 }
 
 /// A time in a status, which has no fractions of a second when it is read.
@@ -275,7 +289,7 @@ fn ask<'a>(
             // The webhook sees the beginning of a session alone, and the wish is later than that.
             held_until: time(annotation::HELD_UNTIL).filter(|_| idle_from.is_none()),
             connections: None,
-            cpu_millicores: None,
+            cpu_millicores: cpu_use::millicores(snapshot, object),
             tiers: tiers.possible.clone(),
             state: load_state(bindings, sandbox.sandbox().and_then(|s| s.status.policy_state.as_ref())),
             now: common.passed,
