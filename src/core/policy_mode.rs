@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The effect of the answers of a binding. Only the answers of a binding with the mode `Enforce` decide.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr)]
 pub enum Mode {
     /// The answers decide.
     #[default]
@@ -17,6 +17,9 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// All modes.
+    pub const ALL: [Self; 4] = [Self::Enforce, Self::Warn, Self::Audit, Self::Shadow];
+
     /// The word in objects, metrics and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use paddock_core::binding::Mode;
 use paddock_core::question::limits::MAX_MESSAGE_CHARS;
 use paddock_core::question::{Answer, Failure, FailureKind, Hook, PluginRef, PluginRequest};
 use paddock_core::text::truncate;
@@ -50,7 +51,9 @@ struct Loaded {
     info: Plugin,
     name: Arc<str>,
     linked: Arc<Linked>,
-    quarantines: BTreeMap<Hook, Mutex<Quarantines>>,
+    /// The quarantines of each hook, by the mode of the binding: the failures of a policy in the mode Shadow do not stop
+    /// the one that decides.
+    quarantines: BTreeMap<(Hook, Mode), Mutex<Quarantines>>,
     log: Arc<Mutex<LogBudget>>,
 }
 
@@ -167,7 +170,8 @@ impl Host {
             wit_version: linked.version.name.to_owned(),
             limits,
         };
-        let quarantines = info.hooks.iter().map(|hook| (*hook, Mutex::default())).collect();
+        let of_hook = |hook: &Hook| Mode::ALL.map(|mode| ((*hook, mode), Mutex::default()));
+        let quarantines = info.hooks.iter().flat_map(of_hook).collect();
         let loaded = Loaded { info, name: name.into(), linked, quarantines, log: Arc::default() };
         self.try_out(&loaded)?;
         Ok(Candidate(Arc::new(loaded)))
@@ -239,7 +243,7 @@ impl Host {
         let loaded = self.find(&ask.plugin)?;
         let hook = ask.question.hook();
         let namespace = ask.question.namespace();
-        let Some(quarantines) = loaded.quarantines.get(&hook) else {
+        let Some(quarantines) = loaded.quarantines.get(&(hook, ask.mode)) else {
             let message = format!("{} has no hook {}", ask.plugin.name, hook.as_str());
             return Err(failure(FailureKind::Missing, &message));
         };
@@ -285,7 +289,7 @@ impl Host {
             quarantined: loaded
                 .quarantines
                 .iter()
-                .flat_map(|(hook, quarantines)| {
+                .flat_map(|((hook, _), quarantines)| {
                     let quarantines = quarantines.lock().unwrap_or_else(PoisonError::into_inner);
                     let report = |(namespace, until): (&str, Timestamp)| QuarantineReport {
                         hook: *hook,

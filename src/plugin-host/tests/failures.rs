@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use paddock_core::question::{FailureKind, Hook, PluginRef};
+use paddock_core::binding::Mode;
+use paddock_core::question::{FailureKind, Hook, PluginRef, PluginRequest};
 use paddock_plugin_host::{Host, HostConfig, Limits, QuarantinePolicy, QuarantineReport, Source};
 
 use crate::common::{ONE_CALL, ask, config, host, load, misbehave, now, question, until_busy};
@@ -148,6 +149,9 @@ fn plugin_that_keeps_failing_is_in_quarantine_for_a_while() {
     }
     assert_eq!(kind(Hook::PoolSize, "behave", 3), Some(FailureKind::Quarantined));
     assert_eq!(kind(Hook::Idle, "behave", 3), None, "other hooks go on");
+    let behave = ask(&plugin, r#"{"mode":"behave"}"#, question(Hook::PoolSize));
+    let shadow = PluginRequest { mode: Mode::Shadow, ..behave };
+    assert!(host.ask(&shadow, now() + Duration::from_secs(3)).is_ok(), "policies of other modes go on");
     let report = host.plugins(now() + Duration::from_secs(4));
     assert_eq!(
         report[0].quarantined,
