@@ -9,6 +9,7 @@
 //! | `annotations` | the keys, the values of [`KEPT`], and those of the domains that the configuration names |
 //! | `command`, `args` | the number of elements |
 //! | `volumeAttributes` and `options` of a volume, `gitRepo` | the keys |
+//! | `status` of an object | nothing |
 //!
 //! A replaced value is replaced too where a plugin repeats it in its answer. Equal values of one record get equal
 //! replacements and different values different ones, because a plugin may compare an object with its old version.
@@ -41,6 +42,9 @@ const KEPT: [&str; 14] = [
     annotation::CLASS_PLUGIN,
     annotation::EPHEMERAL_VOLUMES,
 ];
+
+/// The maps of labels, in which no rule applies.
+const LABELS: [&str; 3] = ["labels", "matchLabels", "nodeSelector"];
 
 /// The words in the name of a setting whose value may be a secret.
 const SECRET_WORDS: [&str; 7] = ["password", "passwd", "secret", "token", "credential", "apikey", "privatekey"];
@@ -151,6 +155,10 @@ impl Redactor<'_> {
         let before = self.count;
         match serde_json::from_str::<Value>(text) {
             Ok(mut object) => {
+                // A status repeats settings of plugins, and what they said about an earlier version of the object.
+                if object.as_object_mut().and_then(|object| object.remove("status")).is_some() {
+                    self.count += 1;
+                }
                 self.walk(&mut object);
                 if self.count > before {
                     *text = object.to_string();
@@ -228,6 +236,11 @@ impl Redactor<'_> {
         match value {
             Value::Object(fields) => {
                 for (name, field) in fields {
+                    // Labels have any name, and hold no secrets.
+                    let texts = |labels: &Map<String, Value>| labels.values().all(Value::is_string);
+                    if LABELS.contains(&name.as_str()) && field.as_object().is_some_and(texts) {
+                        continue;
+                    }
                     match Rule::of(name) {
                         Some(rule) => self.apply(&rule, field),
                         None => self.walk(field),

@@ -170,6 +170,23 @@ fn no_field_that_can_carry_a_secret_is_recorded() {
     }
 }
 
+/// A label may have the name of a field that can carry a secret. A status repeats what plugins were given and said.
+#[test]
+fn labels_are_recorded_and_a_status_is_not() {
+    let object = json!({
+        "metadata": { "labels": { "env": "prod", "options": "many" } },
+        "spec": { "nodeSelector": { "args": "fast" } },
+        "status": { "plugins": [{ "settings": SECRET }], "conditions": [{ "message": SECRET }] },
+    });
+    let record = record(&admission(&object, &object, &allow()));
+    let line = text(&record);
+    for kept in ["prod", "many", "fast"] {
+        assert!(line.contains(kept), "{line}");
+    }
+    assert!(!line.contains("hunter2"), "{line}");
+    assert_eq!(record.redacted_values, 2);
+}
+
 #[test]
 fn path_of_a_patch_says_what_its_value_is() {
     let annotations = format!("/metadata/annotations/{}", annotation::WARM_POOL.replace('/', "~1"));

@@ -12,6 +12,10 @@ use crate::conditions::is_true;
 use crate::model::{self, ClaimSource, FieldErrors, PoolChoice, PoolSize, desired_mode};
 use crate::object::{Body, Object};
 use crate::snapshot::{ClaimSnapshot, Common, PoolSnapshot, SandboxSnapshot, Snapshot, TemplateSnapshot};
+use crate::text::truncate;
+
+/// The longest message of a condition that is shown, in characters.
+const MESSAGE_CHARS: usize = 1024;
 
 /// Sentences about the snapshot of an object.
 #[must_use]
@@ -49,7 +53,8 @@ pub fn status(snapshot: &Snapshot) -> Vec<String> {
 #[must_use]
 pub fn condition(condition: &Condition) -> String {
     let Condition { type_, status, reason, message, last_transition_time: since, .. } = condition;
-    let message = if message.is_empty() { String::new() } else { format!(": {message}") };
+    // The message may have the text of a plugin or of another client, and a terminal shows it.
+    let message = if message.is_empty() { String::new() } else { format!(": {}", truncate(message, MESSAGE_CHARS)) };
     format!("{type_} is {status} since {} ({reason}){message}", when(since.0))
 }
 

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Client, Config};
 use paddock_core::story::{Section, Story, condition, when};
+use paddock_core::text::truncate;
 use paddock_kube::watch;
 use serde_json::Value;
 
@@ -18,6 +19,8 @@ pub(super) const EVENTS: &str = "Events";
 
 /// The most Events that are told, the newest.
 const EVENTS_MAX: usize = 20;
+/// The longest text of an Event that is shown, in characters.
+const EVENT_CHARS_MAX: usize = 1024;
 
 /// Fields of a status that say something by themselves: the path, and what a sentence begins with.
 const FIELDS: [(&str, &str); 16] = [
@@ -117,7 +120,8 @@ fn time(event: &Event) -> Timestamp {
 }
 
 fn sentence(at: Timestamp, event: &Event) -> String {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    // Whoever may create Events in the namespace chooses the texts, and a terminal shows them.
+    let text = |text: &Option<String>| truncate(text.as_deref().unwrap_or_default(), EVENT_CHARS_MAX);
     let count = event.series.as_ref().and_then(|series| series.count).or(event.count).unwrap_or(1);
     let times = if count > 1 { format!(" ({count} times)") } else { String::new() };
     format!("{} {} {}{times}: {}", when(at), text(&event.type_), text(&event.reason), text(&event.message))

@@ -38,7 +38,8 @@ The exit code is 0 if no decision differs, 1 if some differ, and 2 if a flag, a 
 Examples:
   paddock plugin replay decisions.jsonl --plugin next/my-plugin.wasm
   paddock plugin replay decisions.jsonl --plugin my-plugin.wasm --settings '{\"desired\": 3}' --ignore reason
-  kubectl logs deploy/agent-sandbox-controller | paddock plugin replay - --plugin my-plugin.wasm --of my-plugin -o json")]
+  kubectl -n agent-sandbox-system logs deploy/agent-sandbox-controller |
+    paddock plugin replay - --skip-malformed --plugin my-plugin.wasm --of my-plugin -o json")]
 pub(crate) struct ReplayArgs {
     /// Recording: a file of JSON lines, or - for standard input.
     #[arg(value_name = "RECORDING")]
