@@ -191,8 +191,8 @@ impl<'a> ReviewState<'a> {
         match binding.mode {
             Mode::Warn => self.warn(&fault),
             Mode::Audit => {
-                // The key is a part of a qualified name, which has no slash.
-                let key = policy.replace('/', ".");
+                // The key is a part of a qualified name, which has no slash and at most 63 characters.
+                let key = policy.strip_prefix("SandboxPolicy/").unwrap_or(policy).replace('/', ".");
                 self.audit.insert(key, truncate(&fault, MAX_MESSAGE_CHARS));
             }
             Mode::Enforce | Mode::Shadow => {}

@@ -64,7 +64,16 @@ impl ObjectSource {
             }
             None => stream::iter([News::Components(Update::Objects(BTreeMap::new()))]).boxed(),
         };
-        let state = State { namespace, seen, plugins: None, policies: None, maps: None, maps_fault: None, last: None };
+        let state = State {
+            namespace,
+            seen,
+            plugins: None,
+            policies: None,
+            unreadable: BTreeMap::new(),
+            maps: None,
+            maps_fault: None,
+            last: None,
+        };
         let news = stream::select_all([plugins, policies, maps]);
         news.scan(state, |state, news| future::ready(Some(state.take_in(news)))).filter_map(future::ready)
     }
@@ -84,6 +93,8 @@ struct State {
     plugins: Option<BTreeMap<String, Arc<SandboxPlugin>>>,
     policies: Option<BTreeMap<String, Arc<SandboxPolicy>>>,
     maps: Option<BTreeMap<String, Components>>,
+    /// The policies that cannot be read and of which no former version is known, each with the error.
+    unreadable: BTreeMap<String, String>,
     /// Why the ConfigMaps are not known. It concerns the plugins alone that have their component in one.
     maps_fault: Option<String>,
     last: Option<ObjectContent>,
@@ -98,7 +109,18 @@ impl State {
                 None
             }
             News::Policies(Update::Objects(objects)) => {
-                self.policies = Some(readable("SandboxPolicy", objects));
+                self.unreadable = objects
+                    .iter()
+                    .filter_map(|(name, object)| Some((name.clone(), object.as_ref().err()?.clone())))
+                    .collect();
+                let mut policies = readable("SandboxPolicy", objects);
+                // The former version of a policy that cannot be read any more stays in force.
+                for (name, former) in self.policies.take().into_iter().flatten() {
+                    if self.unreadable.remove(&name).is_some() {
+                        policies.insert(name, former);
+                    }
+                }
+                self.policies = Some(policies);
                 None
             }
             News::Components(Update::Objects(objects)) => {
@@ -136,6 +158,7 @@ impl State {
                 .iter()
                 .map(|(name, object)| (name.clone(), read::policy(object)))
                 .collect::<BTreeMap<_, PolicyObject>>(),
+            unreadable: self.unreadable.clone(),
         };
         self.seen.send_replace(SeenObjects { plugins: plugins.clone(), policies: policies.clone() });
         if self.last.as_ref() == Some(&content) {
@@ -164,17 +187,22 @@ mod tests {
 
     use super::*;
 
-    /// The content after these plugins were listed, and after the ConfigMaps could not be.
-    fn without_config_maps(plugins: &[(&str, Value)]) -> Option<Result<ObjectContent, String>> {
-        let mut state = State {
+    fn state() -> State {
+        State {
             namespace: Some("paddock".to_owned()),
             seen: watch::Sender::new(SeenObjects::default()),
             plugins: None,
             policies: None,
+            unreadable: BTreeMap::new(),
             maps: None,
             maps_fault: None,
             last: None,
-        };
+        }
+    }
+
+    /// The content after these plugins were listed, and after the ConfigMaps could not be.
+    fn without_config_maps(plugins: &[(&str, Value)]) -> Option<Result<ObjectContent, String>> {
+        let mut state = state();
         let object = |(name, source): &(&str, Value)| {
             let object = json!({
                 "apiVersion": "policy.paddock.dev/v1alpha1", "kind": "SandboxPlugin",
@@ -197,5 +225,27 @@ mod tests {
         assert!(content.plugins["gentle"].component.is_ok());
         let error = content.plugins["mine"].component.as_ref().err().unwrap();
         assert_eq!(error, "spec.source.configMap: no right");
+    }
+    #[test]
+    fn policy_that_cannot_be_read_is_the_former_version_or_fails() {
+        let policy = json!({
+            "apiVersion": "policy.paddock.dev/v1alpha1", "kind": "SandboxPolicy",
+            "metadata": { "name": "a", "uid": "a" }, "spec": { "plugin": "p", "hook": "idle" },
+        });
+        let readable = Ok(Arc::new(serde_json::from_value(policy).unwrap()));
+        let unreadable = Err("too deep".to_owned());
+        let listed = |policies: &[(&str, &Result<Arc<SandboxPolicy>, String>)]| {
+            News::Policies(Update::Objects(
+                policies.iter().map(|(name, of)| ((*name).to_owned(), (*of).clone())).collect(),
+            ))
+        };
+        let mut state = state();
+        assert!(state.take_in(News::Plugins(Update::Objects(BTreeMap::new()))).is_none());
+        state.take_in(listed(&[("a", &readable)])).unwrap().unwrap();
+        let content = state.take_in(listed(&[("a", &unreadable), ("b", &unreadable)])).unwrap().unwrap();
+        assert_eq!(content.policies.keys().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(content.unreadable, BTreeMap::from([("b".to_owned(), "too deep".to_owned())]));
+        let content = state.take_in(listed(&[("b", &readable)])).unwrap().unwrap();
+        assert_eq!((content.policies.len(), content.unreadable.len()), (1, 0));
     }
 }

@@ -14,7 +14,7 @@ use paddock_core::question::PluginRef;
 use paddock_plugin_host::Host;
 
 use self::plugins::{ComponentLoader, LoadedPlugin};
-use self::policies::BoundPolicy;
+use self::policies::{BoundPolicy, binding_name};
 use super::ObjectContent;
 use super::check::Candidates;
 use crate::plugins::loading;
@@ -75,11 +75,16 @@ impl ObjectLoader {
     /// The bindings in force.
     pub(in crate::plugins) fn bindings(&self) -> Vec<Binding> {
         let of_policies = self.policies.values().filter_map(|policy| policy.binding.clone());
-        let of_unread = self.unread.iter().flat_map(|error| {
-            let config = PluginConfig::absent(self.host.config().limits);
-            loading::not_loaded(OBJECTS, &config, None, error)
-        });
+        let config = PluginConfig::absent(self.host.config().limits);
+        let of_unread = self.unknown().flat_map(|(name, error)| loading::not_loaded(&name, &config, None, error));
         of_policies.chain(of_unread).collect()
+    }
+
+    /// What is not known and may be a policy of any hook, by the name under which it appears among the plugins, each with
+    /// the reason. Every hook fails by its default policy then.
+    fn unknown(&self) -> impl Iterator<Item = (String, &String)> {
+        let policies = self.content.unreadable.iter().map(|(name, error)| (binding_name(name), error));
+        self.unread.iter().map(|error| (OBJECTS.to_owned(), error)).chain(policies)
     }
 
     /// Puts the valid changes of the objects in force.

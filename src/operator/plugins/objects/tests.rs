@@ -69,7 +69,8 @@ impl World {
             let policy = serde_json::from_value(object(name, spec)).unwrap();
             (name.clone(), read::policy(&policy))
         });
-        let content = ObjectContent { plugins: plugins.collect(), policies: policies.collect() };
+        let content =
+            ObjectContent { plugins: plugins.collect(), policies: policies.collect(), unreadable: BTreeMap::new() };
         self.loaders.apply_objects(Ok(content), self.now);
         self
     }

@@ -2,8 +2,8 @@
 
 use paddock_plugin_host::Candidate;
 
+use super::ObjectLoader;
 use super::policies::binding_name;
-use super::{OBJECTS, ObjectLoader};
 use crate::plugins::loader::{PluginState, PluginStatus};
 use crate::plugins::objects::{BoundState, LoadedState, ObjectStates};
 
@@ -67,8 +67,8 @@ impl ObjectLoader {
                 ..PluginStatus::default()
             })
         });
-        let unread = self.unread.iter().map(|error| PluginStatus {
-            name: OBJECTS.to_owned(),
+        let unread = self.unknown().map(|(name, error)| PluginStatus {
+            name,
             state: PluginState::NotLoaded,
             error: Some(error.clone()),
             ..PluginStatus::default()
