@@ -101,7 +101,7 @@ pub struct SandboxPluginStatus {
     /// The generation of the spec that the conditions describe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The digest of the component that the leader uses: `sha256:` and 64 hex digits.
+    /// The digest of the component that all Ready replicas use: `sha256:` and 64 hex digits. Absent if they differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// The hooks that this component exports.
