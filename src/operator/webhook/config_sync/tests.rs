@@ -290,7 +290,7 @@ async fn who_undoes_every_restoration_is_shown_and_not_fought() {
         for _ in 0..checks {
             advance(limits::REGISTRATION_CHECK_INTERVAL).await;
             assert!(operator.trust().await.unwrap());
-            shown += usize::from(operator.unregistered() == 9);
+            shown += usize::from(operator.unregistered() == 10);
         }
         // Both are created, restored three times, and then restored every five minutes.
         let writes = server.writes();
@@ -360,7 +360,7 @@ async fn a_namespace_of_our_name_is_never_another_operators() {
             None => {
                 assert_eq!((server.writes(), json!(owners)), (before, stored));
                 let others = operator.faults(Phase::Validate);
-                assert_eq!(others, vec![EntryState::OfAnotherOperator("b".to_owned()); 6]);
+                assert_eq!(others, vec![EntryState::OfAnotherOperator("b".to_owned()); 7]);
             }
         }
     }
