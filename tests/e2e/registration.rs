@@ -187,7 +187,7 @@ async fn entries_of_manifests_are_shown_and_left_alone() {
     let flags = ["--webhook-registration=injected", "--deployment-name=agent-sandbox-controller"];
     let operator = scene.operator("operator", &flags).await;
     // It is ready although nobody has registered it, and says so.
-    eventually("the missing entries are counted", async || unregistered(&operator).await.len() == 9).await;
+    eventually("the missing entries are counted", async || unregistered(&operator).await.len() == 10).await;
     let told = verbose(&operator).await;
     let missing = "[-]webhook entry generated-code.pods.paddock.dev of MutatingWebhookConfiguration paddock-webhook does \
                    not exist\n";
