@@ -71,17 +71,17 @@ fn documents(policy: Policy, settings: &Settings, user: &str) -> [Value; 2] {
     let Policy { groups, resource, operations, variables, validations } = policy;
     let name = settings.cluster_name(&format!("{}-{}", object::OPERATOR_DEPLOYMENT, resource.replace('/', "-")));
     let of_the_operator = ("the-operator", is_user(user));
-    bound(&name, rule(&groups, resource, operations), vec![of_the_operator], variables, validations)
+    bound(&name, &[rule(&groups, &[resource], operations)], vec![of_the_operator], variables, validations)
 }
 
-pub(super) fn rule(groups: &[&str], resource: &str, operations: &[&str]) -> Value {
-    json!({ "apiGroups": groups, "apiVersions": ["*"], "operations": operations, "resources": [resource] })
+pub(super) fn rule(groups: &[&str], resources: &[&str], operations: &[&str]) -> Value {
+    json!({ "apiGroups": groups, "apiVersions": ["*"], "operations": operations, "resources": resources })
 }
 
 /// A policy and its binding. Requests that meet all `conditions` are denied unless every validation is true.
 pub(super) fn bound(
     name: &str,
-    rule: Value,
+    rules: &[Value],
     conditions: Vec<(&str, String)>,
     variables: Vec<(&str, String)>,
     validations: Vec<(String, String)>,
@@ -95,12 +95,13 @@ pub(super) fn bound(
         .collect();
     let mut spec = json!({
         "failurePolicy": "Fail",
-        "matchConstraints": { "resourceRules": [rule] },
-        "matchConditions": named(conditions),
+        "matchConstraints": { "resourceRules": rules },
         "validations": validations,
     });
-    if !variables.is_empty() {
-        spec["variables"] = named(variables).into();
+    for (field, expressions) in [("matchConditions", conditions), ("variables", variables)] {
+        if !expressions.is_empty() {
+            spec[field] = named(expressions).into();
+        }
     }
     let document = |kind: &str, spec: Value| {
         json!({

@@ -140,9 +140,9 @@ fn policy(settings: &Settings, user: &str) -> [Value; 2] {
         ),
     ];
     let of_the_gateway = ("the-gateway", is_user(user));
-    let rule = rule(&[group::AGENTS], Kind::Sandbox.plural(), &["UPDATE"]);
+    let rule = rule(&[group::AGENTS], &[Kind::Sandbox.plural()], &["UPDATE"]);
     let name = settings.cluster_name(&format!("{NAME}-sandboxes"));
-    let mut documents = bound(&name, rule, vec![of_the_gateway], vec![], validations);
+    let mut documents = bound(&name, &[rule], vec![of_the_gateway], vec![], validations);
     for document in &mut documents {
         document["metadata"]["labels"] = json!(labels());
     }

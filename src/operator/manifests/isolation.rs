@@ -81,6 +81,8 @@ struct Policy<'a> {
     annotations: Vec<String>,
     /// Whether an update changes what is judged, as an expression.
     changed: String,
+    /// Whether an update marks the object, as an expression.
+    newly_marked: &'static str,
     /// Whether the RuntimeClass of a PodSpec `s` is accepted, as an expression.
     class: String,
     /// The requests that may not take the marker away, as an expression. `None` if all of them may.
@@ -90,13 +92,14 @@ struct Policy<'a> {
 /// Pods, and the subresources that change them.
 fn pods(settings: &IsolationPolicies) -> [Value; 2] {
     let operator = is_user(&service_account_user(&settings.namespace, object::OPERATOR_DEPLOYMENT));
-    let mut changing = rule(&[""], "pods/ephemeralcontainers", &["UPDATE"]);
-    changing["resources"] = json!(["pods/ephemeralcontainers", "pods/resize", "pods/status"]);
     let (new, old) = ("variables.subject.spec", "variables.former.spec");
     Policy {
         settings,
         name: "pods",
-        rules: vec![rule(&[""], Kind::Pod.plural(), &["CREATE", "UPDATE"]), changing],
+        rules: vec![
+            rule(&[""], &[Kind::Pod.plural()], &["CREATE", "UPDATE"]),
+            rule(&[""], &["pods/ephemeralcontainers", "pods/resize", "pods/status"], &["UPDATE"]),
+        ],
         conditions: vec![
             // No write of a kubelet is judged.
             ("not-the-status-alone", changes_more_than_the_status()),
@@ -111,6 +114,8 @@ fn pods(settings: &IsolationPolicies) -> [Value; 2] {
             "{new}.exists(k, !(k in {ENDS_OR_MOVES:?}) && {new}[?k] != {old}[?k]) || \
              {old}.exists(k, !(k in {ENDS_OR_MOVES:?}) && !(k in {new}))"
         ),
+        // A Pod whose marker was not clear is judged when it becomes clear.
+        newly_marked: "(variables.markers[0] == \"true\" && variables.formerMarkers[0] != \"true\")",
         class: format!("{} in variables.isolating", class_of("s")),
         keeps_marker: Some(("Pod", "true".to_owned())),
     }
@@ -123,12 +128,13 @@ fn workloads(settings: &IsolationPolicies, name: &'static str, template: &str) -
     Policy {
         settings,
         name,
-        rules: kinds.map(|kind| rule(&[kind.group], kind.plural, &["CREATE", "UPDATE"])).collect(),
+        rules: kinds.map(|kind| rule(&[kind.group], &[kind.plural], &["CREATE", "UPDATE"])).collect(),
         conditions: vec![],
         markers: vec!["metadata.labels".to_owned(), format!("{template}.metadata.labels")],
         specs: vec![format!("{template}.spec")],
         annotations: vec![format!("{template}.metadata.annotations")],
         changed: differ(&[template]),
+        newly_marked: NEWLY_MARKED,
         class: or_none(&class_of("s")),
         keeps_marker: None,
     }
@@ -143,18 +149,17 @@ fn sandboxes(settings: &IsolationPolicies) -> [Value; 2] {
     let mut plurals: Vec<&str> = Kind::OWN.into_iter().map(Kind::plural).collect();
     plurals.sort_unstable();
     plurals.dedup();
-    let mut of_both = rule(&[group::AGENTS, group::EXTENSIONS], Kind::Sandbox.plural(), &["CREATE", "UPDATE"]);
-    of_both["resources"] = json!(plurals);
     let beside = format!("{}.orValue(\"\")", optional("variables.subject", "spec.runtimeClassName"));
     Policy {
         settings,
         name: "sandboxes",
-        rules: vec![of_both],
+        rules: vec![rule(&[group::AGENTS, group::EXTENSIONS], &plurals, &["CREATE", "UPDATE"])],
         conditions: vec![("not-the-operator", format!("!({operator})"))],
         markers: MARKER_PLACES.map(|place| place.trim_start_matches('/').replace('/', ".")).to_vec(),
         specs: TEMPLATES.map(|template| format!("{template}.spec")).to_vec(),
         annotations: TEMPLATES.map(|template| format!("{template}.metadata.annotations")).to_vec(),
         changed: differ(&[TEMPLATES[0], TEMPLATES[1], "spec.runtimeClassName"]),
+        newly_marked: NEWLY_MARKED,
         class: or_none(&format!("({beside} != \"\" ? {beside} : {})", class_of("s"))),
         keeps_marker: Some(("Sandbox", format!("request.resource.resource == {:?}", Kind::Sandbox.plural()))),
     }
@@ -174,33 +179,37 @@ fn runtime_classes(settings: &IsolationPolicies) -> [Value; 2] {
         isolated_handlers.join(", "),
         isolated_handlers.last().map_or("kata", String::as_str),
     );
-    let rule = rule(&["node.k8s.io"], Kind::RuntimeClass.plural(), &["CREATE"]);
-    let documents =
-        bound(&format!("{NAME}-runtimeclasses"), rule, vec![], vec![isolating(settings)], vec![(isolates, message)]);
-    finished(documents, None)
+    let rule = rule(&["node.k8s.io"], &[Kind::RuntimeClass.plural()], &["CREATE"]);
+    bound(&format!("{NAME}-runtimeclasses"), &[rule], vec![], vec![isolating(settings)], vec![(isolates, message)])
 }
 
 impl Policy<'_> {
-    fn documents(self) -> [Value; 2] {
+    fn documents(&self) -> [Value; 2] {
         let name = format!("{NAME}-{}", self.name);
-        let mut validations = self.marker_validations();
+        let wanted_class = format!("{REASON}: runtimeClassName must be one that isolates: ");
+        let class = (
+            format!("!variables.judged || variables.specs.all(s, {})", self.class),
+            format!("{wanted_class}see the variable isolating of this policy"),
+        );
         let ways = HostAccess::ALL.iter().filter(|access| !self.settings.allowed.contains(**access));
-        validations.extend(ways.map(|access| {
+        let accesses = ways.map(|access| {
             let cel::Rule { expression, message } = cel::rule(*access);
             (format!("!variables.judged || ({expression})"), format!("{REASON}: {message}"))
-        }));
-        let mut documents = bound(&name, Value::Null, self.conditions.clone(), self.variables(), validations);
-        documents[0]["spec"]["matchConstraints"] = json!({
-            "namespaceSelector": {
-                "matchExpressions": [{ "key": NAMESPACE_NAME, "operator": "NotIn", "values": ["kube-system"] }],
-            },
-            "resourceRules": self.rules,
         });
-        finished(documents, Some(self.class))
+        let validations = [class].into_iter().chain(self.marker_validations()).chain(accesses).collect();
+        let mut documents = bound(&name, &self.rules, self.conditions.clone(), self.variables(), validations);
+        let spec = &mut documents[0]["spec"];
+        spec["matchConstraints"]["namespaceSelector"] = json!({
+            "matchExpressions": [{ "key": NAMESPACE_NAME, "operator": "NotIn", "values": ["kube-system"] }],
+        });
+        // A patch may have changed the names of the RuntimeClasses, so the API server puts them into the message.
+        spec["validations"][0]["messageExpression"] =
+            format!("{wanted_class:?} + variables.isolating.join(\", \")").into();
+        documents
     }
 
     fn variables(&self) -> Vec<(&'static str, String)> {
-        let Self { settings, markers, specs, annotations, changed, .. } = self;
+        let Self { settings, markers, specs, annotations, changed, newly_marked, .. } = self;
         // A type of a schema would make the API server warn about fields that some of the kinds do not have.
         let marker = |of: &str| {
             let values = markers.iter().map(|labels| {
@@ -225,8 +234,8 @@ impl Policy<'_> {
             (
                 "judged",
                 format!(
-                    "(variables.marked || variables.isolatedNamespace) && (oldObject == null || {} || {changed})",
-                    self.newly_marked()
+                    "(variables.marked || variables.isolatedNamespace) && \
+                     (oldObject == null || {newly_marked} || {changed})"
                 ),
             ),
             ("specs", listed(specs)),
@@ -234,15 +243,6 @@ impl Policy<'_> {
         ];
         variables.extend(cel::variables());
         variables
-    }
-
-    /// Whether the request marks the object.
-    fn newly_marked(&self) -> &'static str {
-        match self.name {
-            // A Pod whose marker was not clear is judged when it becomes clear.
-            "pods" => "(variables.markers[0] == \"true\" && variables.formerMarkers[0] != \"true\")",
-            _ => "(variables.marked && !variables.formerlyMarked)",
-        }
     }
 
     /// The rules about the marker itself.
@@ -265,34 +265,12 @@ impl Policy<'_> {
     }
 }
 
+/// Whether an update marks an object that had no marker in any place.
+const NEWLY_MARKED: &str = "(variables.marked && !variables.formerlyMarked)";
+
 /// Why an object is judged.
 const REASON: &str =
     "this object is marked as generated code, or its namespace requires isolation, and its pod is not isolated";
-
-/// Completes a policy. Its first validations are about the RuntimeClass, if there is an expression for it.
-fn finished([mut policy, binding]: [Value; 2], class: Option<String>) -> [Value; 2] {
-    let spec = &mut policy["spec"];
-    if spec["matchConditions"].as_array().is_some_and(Vec::is_empty) {
-        spec["matchConditions"].take();
-    }
-    if let (Some(class), Some(validations)) = (class, spec["validations"].as_array_mut()) {
-        let remedy = "runtimeClassName must be one that isolates: ";
-        validations.insert(
-            0,
-            json!({
-                "expression": format!("!variables.judged || variables.specs.all(s, {class})"),
-                "message": format!("{REASON}: {remedy}see the variable isolating of this policy"),
-                // The list may have been changed by a patch.
-                "messageExpression": format!("{:?} + variables.isolating.join(\", \")", format!("{REASON}: {remedy}")),
-                "reason": "Forbidden",
-            }),
-        );
-    }
-    if let Some(spec) = spec.as_object_mut() {
-        spec.retain(|_, value| !value.is_null());
-    }
-    [policy, binding]
-}
 
 /// The first variable of every policy, so that one patch of kustomize can replace it in all of them.
 fn isolating(settings: &IsolationPolicies) -> (&'static str, String) {

@@ -27,6 +27,6 @@ pub(super) fn policy(settings: &Settings, user: &str) -> Vec<Value> {
          namespaces"
             .to_owned(),
     );
-    let rule = rule(&["coordination.k8s.io"], "leases", &["CREATE", "UPDATE"]);
-    bound(&settings.cluster_name(NAME), rule, conditions, vec![], vec![validation]).to_vec()
+    let rule = rule(&["coordination.k8s.io"], &["leases"], &["CREATE", "UPDATE"]);
+    bound(&settings.cluster_name(NAME), &[rule], conditions, vec![], vec![validation]).to_vec()
 }

@@ -7,7 +7,7 @@
 
 use paddock_api::kind::Kind;
 use paddock_api::names::{group, label};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::admission_policies::{bound, controllers, is_of, operators, rule};
 use super::common::Settings;
@@ -33,8 +33,8 @@ pub(super) fn policy(settings: &Settings, user: &str) -> Vec<Value> {
             label::ADOPTABLE
         ),
     );
-    let mut rule = rule(&[""], "pods", &["CREATE", "UPDATE"]);
     // The API server itself keeps the owner references in writes of the subresources of Pods.
-    rule["resources"] = json!(["pods", "persistentvolumeclaims", "persistentvolumeclaims/status"]);
-    bound(&settings.cluster_name(NAME), rule, conditions, vec![], vec![validation]).to_vec()
+    let resources = ["pods", "persistentvolumeclaims", "persistentvolumeclaims/status"];
+    let rule = rule(&[""], &resources, &["CREATE", "UPDATE"]);
+    bound(&settings.cluster_name(NAME), &[rule], conditions, vec![], vec![validation]).to_vec()
 }

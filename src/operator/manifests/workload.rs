@@ -65,9 +65,6 @@ fn pod(settings: &Settings) -> Value {
 /// is the least that the kernel gives.
 pub(super) const THROTTLE_CPU: &str = "--throttle-cpu=10m";
 
-/// The flag with which isolated Pods start while no replica of the webhook answers.
-const ISOLATION_POLICIES: &str = "--isolation-policies";
-
 fn arguments(settings: &Settings) -> Vec<String> {
     let extensions = if settings.extensions { "--extensions" } else { "--extensions=false" };
     let mut args = vec!["operator".to_owned(), extensions.to_owned(), "--leader-elect=true".to_owned()];
@@ -85,7 +82,7 @@ fn arguments(settings: &Settings) -> Vec<String> {
         args.push(THROTTLE_CPU.to_owned());
     }
     if settings.isolation_policies {
-        args.push(ISOLATION_POLICIES.to_owned());
+        args.push("--isolation-policies".to_owned());
     }
     if !settings.cpu_metrics {
         args.push("--cpu-metrics-interval=0s".to_owned());
