@@ -1,7 +1,7 @@
 //! The CPU that pods use, as the resource metrics API of the cluster reports it.
 //!
-//! An idle policy may keep a busy Sandbox running by it. A sample names its pod by the name alone, so a sample counts only
-//! for a pod that existed during the whole time of the measurement.
+//! An idle policy may keep a Sandbox running because its pod uses CPU. A sample has the name of its pod and no UID, so it
+//! counts only for a pod that existed during the whole time of the measurement.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,16 +32,21 @@ pub struct PodCpuUse {
 }
 
 impl PodCpuUse {
-    /// Reads the CPU use of a pod. `None` if the use of one of its containers cannot be read, because a part of the use
-    /// would let a busy Sandbox look idle.
+    /// Reads the CPU use of a pod. `None` if there is no container, or if the use of one of them cannot be read, because
+    /// a part of the use would let a busy Sandbox look idle.
     #[must_use]
     pub fn read(metrics: &PodMetrics) -> Option<Self> {
-        let cpu = |used: Quantity, cpu: &str| Some(used.plus(Quantity::parse(cpu)?));
-        let used = metrics.containers.iter().try_fold(Quantity::ZERO, |used, c| cpu(used, &c.usage.cpu))?;
+        if metrics.containers.is_empty() {
+            return None;
+        }
+        let used = metrics
+            .containers
+            .iter()
+            .try_fold(Quantity::ZERO, |used, container| Some(used.plus(Quantity::parse(&container.usage.cpu)?)))?;
         let window = parse_go_duration(&metrics.window).ok().and_then(|nanos| u64::try_from(nanos).ok())?;
         Some(Self {
             pod: Key::new(Kind::Pod, metrics.metadata.namespace.as_str(), metrics.metadata.name.as_str()),
-            millicores: used.millicores().filter(|_| !metrics.containers.is_empty())?,
+            millicores: used.millicores()?,
             measured: metrics.timestamp,
             window: Duration::from_nanos(window),
         })

@@ -172,8 +172,8 @@ impl CpuUseLists {
         }
         match status {
             StatusCode::OK => {
-                let page = spawn_blocking(move || read(&body).map_err(|e| e.to_string())).await;
-                page.map_err(|e| failed(&e))?.map_err(|e| failed(&e))
+                let page = spawn_blocking(move || read(&body)).await.map_err(|e| failed(&e))?;
+                page.map_err(|e| failed(&e))
             }
             StatusCode::NOT_FOUND => Err(Failure::Absent),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::Forbidden(message(&body))),

@@ -7,7 +7,7 @@ use paddock_api::kind::Key;
 use serde_json::json;
 
 use super::*;
-use crate::binding::{Bindings, FailurePolicy, Mode, Selector};
+use crate::binding::{Bindings, Selector};
 use crate::decide::{decide, questions};
 use crate::plan::Plan;
 use crate::question::{Answer, IdleAnswer, IdleQuestion, IdleTier, PluginRef, PluginReply, PluginRequest, Question};
@@ -29,20 +29,9 @@ fn pod_key() -> Key {
 
 fn binding(built_in: bool) -> Binding {
     let name = if built_in { "idle-timeout" } else { "by-cpu" };
-    Binding {
-        name: format!("{name}/idle"),
-        hook: Hook::Idle,
-        plugin: PluginRef { name: name.to_owned(), digest: format!("sha256:{name}") },
-        order: if built_in { Binding::BUILT_IN_ORDER } else { 0 },
-        namespaces: Selector::default(),
-        objects: Selector::default(),
-        kinds: vec![],
-        settings: "{}".to_owned(),
-        failure_policy: FailurePolicy::Fallback,
-        mode: Mode::Enforce,
-        built_in,
-        not_loaded: None,
-    }
+    let plugin = PluginRef { name: name.to_owned(), digest: format!("sha256:{name}") };
+    let order = if built_in { Binding::BUILT_IN_ORDER } else { 0 };
+    Binding { order, built_in, ..Binding::new(plugin, Hook::Idle) }
 }
 
 fn sandbox(namespace: &str, idle_timeout: Option<&str>) -> Object {

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use http::{Request, Response};
 use jiff::Timestamp;
 use paddock_api::kind::{Key, Kind};
-use paddock_core::binding::{Binding, Bindings, FailurePolicy, Mode, Selector};
+use paddock_core::binding::{Binding, Bindings};
 use paddock_core::object::Object;
 use paddock_core::question::{Hook, PluginRef};
 use paddock_core::settings::Settings;
@@ -87,20 +87,8 @@ impl Bench {
 
     /// Binds an idle plugin beside the built-ins.
     fn bind(&self) {
-        let _ = self.world.set_bindings(Bindings::new(vec![Binding {
-            name: "by-cpu/idle".to_owned(),
-            hook: Hook::Idle,
-            plugin: PluginRef { name: "by-cpu".to_owned(), digest: "sha256:0".to_owned() },
-            order: 0,
-            namespaces: Selector::default(),
-            objects: Selector::default(),
-            kinds: vec![],
-            settings: "{}".to_owned(),
-            failure_policy: FailurePolicy::Fallback,
-            mode: Mode::Enforce,
-            built_in: false,
-            not_loaded: None,
-        }]));
+        let plugin = PluginRef { name: "by-cpu".to_owned(), digest: "sha256:0".to_owned() };
+        let _ = self.world.set_bindings(Bindings::new(vec![Binding::new(plugin, Hook::Idle)]));
     }
 
     fn answer(&self, answers: impl Fn(&str) -> (u16, String) + Send + Sync + 'static) {
