@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use paddock_api::kind::{Key, Kind};
 use paddock_core::admission::{self, Context, Entry, Phase, Review, Verb};
-use paddock_core::binding::{Binding, Bindings, FailurePolicy, Mode, Selector};
+use paddock_core::binding::{Binding, Bindings};
 use paddock_core::decide::{decide, questions};
 use paddock_core::object::Object;
 use paddock_core::plan::{Action, Plan};
@@ -75,20 +75,7 @@ fn every_row() -> Outcome {
 
 /// A plugin that is asked about everything, allows it, and adds a label.
 fn bindings() -> Bindings {
-    Bindings::new(vec![Binding {
-        name: "mine/admission".to_owned(),
-        hook: Hook::Admission,
-        plugin: plugin("mine"),
-        order: 0,
-        namespaces: Selector::default(),
-        objects: Selector::default(),
-        kinds: vec![],
-        settings: "{}".to_owned(),
-        failure_policy: FailurePolicy::Fail,
-        built_in: false,
-        mode: Mode::Enforce,
-        not_loaded: None,
-    }])
+    Bindings::new(vec![Binding::new(plugin("mine"), Hook::Admission)])
 }
 
 fn answer(request: PluginRequest) -> PluginReply {

@@ -1,8 +1,9 @@
 //! Generates the CustomResourceDefinitions of both API shapes from the wire types.
 //!
 //! All served versions of a kind have the same schema, which includes the fields of every version. No conversion is
-//! needed, so clients can read and write objects while the operator is not running. The CEL rules are beside the fields that they
-//! check, in the file of each kind. The kinds of the group `policy.paddock.dev` have one version, and belong to no shape.
+//! needed, so clients can read and write objects while the operator is not running. The CEL rules are beside the fields
+//! that they check, in the file of each kind. The kinds of the group `policy.paddock.dev` have one version, and belong to
+//! no API shape.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionNames,
@@ -174,18 +175,27 @@ impl Names {
     }
 
     /// The names of a kind of the group `policy.paddock.dev`. The names of its objects are in metrics, Events and the
-    /// status of Sandboxes, so they are labels of DNS.
+    /// status of Sandboxes, so they must be DNS labels.
     fn of_policies(
         (kind, plural, short_name): (&'static str, &'static str, &'static str),
-        about: &'static str,
+        description: &'static str,
     ) -> Self {
         let rules = json!([{
             "rule": "self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
             "message": "metadata.name must consist of 1 to 63 lower-case letters, digits and dashes",
         }]);
-        let versions = &[group::V1ALPHA1];
-        let (group, scope) = (group::POLICY, "Cluster");
-        Self { group, kind, plural, short_name, versions, scope, shape: None, scales: false, description: about, rules }
+        Self {
+            group: group::POLICY,
+            kind,
+            plural,
+            short_name,
+            versions: &[group::V1ALPHA1],
+            scope: "Cluster",
+            shape: None,
+            scales: false,
+            description,
+            rules,
+        }
     }
 }
 

@@ -6,13 +6,13 @@
 //!
 //! Start reading at [`sandbox`]. Each kind has one file ([`sandbox`], [`template`], [`pool`], [`claim`]) with all its
 //! versions and both of its shapes. [`claim_data`] has the parts of a template and a claim about the data that a claim
-//! brings. [`plugin`] and [`policy`] have the kinds by which a platform team installs and binds plugins. [`kind`] names and classifies the kinds. [`names`] has every label, annotation,
-//! condition and reason. [`document`] is an object of any kind as it is read. [`mode`] reads the mode of a Sandbox from
-//! its two fields, [`duration`] parses Go durations, [`activity`] has the rules for records of activity, [`tcp_wake`] has
-//! the ports by which TCP connections resume Sandboxes, [`throttle`] has the record of a throttled pod, [`schedule`] the
-//! schedule that resumes Sandboxes, [`token_scope`] what a token for the gateway is limited to, and [`pod_metrics`] the CPU
-//! that pods use. [`crd`]
-//! generates the definitions in `crds/` from the types, and [`schema`] does the conversion.
+//! brings. [`plugin`] and [`policy`] have the kinds with which a platform team installs and binds plugins. [`kind`] names
+//! and classifies the kinds. [`names`] has every label, annotation, condition and reason. [`document`] is an object of any
+//! kind as it is read. [`mode`] reads the mode of a Sandbox from its two fields, [`duration`] parses Go durations,
+//! [`activity`] has the rules for records of activity, [`tcp_wake`] has the ports by which TCP connections resume
+//! Sandboxes, [`throttle`] has the record of a throttled pod, [`schedule`] the schedule that resumes Sandboxes,
+//! [`token_scope`] what a token for the gateway is limited to, and [`pod_metrics`] the CPU that pods use. [`crd`] generates
+//! the definitions in `crds/` from the types, and [`schema`] does the conversion.
 
 #![expect(unreachable_pub, reason = "`KubeSchema` copies each public struct into a function")]
 

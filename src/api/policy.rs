@@ -68,7 +68,7 @@ pub struct SandboxPolicySpec {
 }
 
 /// The effect of the decisions of a policy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum PolicyMode {
     /// The decisions take effect.
     #[default]
@@ -79,6 +79,31 @@ pub enum PolicyMode {
     Audit,
     /// The decisions are counted.
     Shadow,
+}
+
+impl PolicyMode {
+    /// All modes.
+    pub const ALL: [Self; 4] = [Self::Enforce, Self::Warn, Self::Audit, Self::Shadow];
+
+    /// The word in objects, metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PolicyMode::Enforce => "Enforce",
+            PolicyMode::Warn => "Warn",
+            PolicyMode::Audit => "Audit",
+            PolicyMode::Shadow => "Shadow",
+        }
+    }
+
+    /// Whether the decisions take effect. The operator counts the decisions of the other modes.
+    #[must_use]
+    pub fn acts(self) -> bool {
+        match self {
+            PolicyMode::Enforce => true,
+            PolicyMode::Warn | PolicyMode::Audit | PolicyMode::Shadow => false,
+        }
+    }
 }
 
 /// A kind about whose admission plugins are asked.

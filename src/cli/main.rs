@@ -49,7 +49,7 @@ enum Command {
     Plugin(plugin::PluginCommand),
     /// Reports workloads that run generated code without isolation, in manifests or in a cluster.
     Audit(Box<audit::AuditArgs>),
-    /// Tells what the operator saw of a Sandbox, a pool or a claim, asked plugins about it, and decided.
+    /// Shows what the operator saw of a Sandbox, a pool or a claim, asked plugins about it, and decided.
     Explain(Box<explain::ExplainArgs>),
     /// Prints a completion script for a shell.
     Completions(completions::CompletionsArgs),

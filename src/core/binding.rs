@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 
+pub use paddock_api::PolicyMode as Mode;
 use serde::{Deserialize, Serialize};
 
 use crate::object::Texts;
-pub use crate::policy_mode::Mode;
-use crate::question::{Failure, FailureKind, Hook, PluginRef};
+use crate::question::{Failure, FailureKind, Hook, PluginRef, PluginRequest, Question};
+
+/// The beginning of the names of the bindings of SandboxPolicies. The bindings of files have names in lower case.
+const POLICY_PREFIX: &str = "SandboxPolicy/";
 
 /// A plugin bound to one hook for the objects that its selectors match.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Binding {
-    /// The name, which is unique among all bindings. For files and built-ins it is `<plugin>/<hook>`.
+    /// The name, which is unique among all bindings. For files and built-ins it is `<plugin>/<hook>`, and for a
+    /// SandboxPolicy it is [`Binding::name_of_policy`].
     pub name: String,
     /// The hook for which the plugin answers.
     pub hook: Hook,
@@ -43,6 +47,50 @@ pub struct Binding {
 impl Binding {
     /// The order of built-ins: the highest number, so that they are asked after the bindings of users.
     pub const BUILT_IN_ORDER: i32 = i32::MAX;
+
+    /// The binding of a plugin for all objects, without settings, and with the default failure policy of the hook. Its
+    /// answers decide.
+    #[must_use]
+    pub fn new(plugin: PluginRef, hook: Hook) -> Self {
+        Self {
+            name: format!("{}/{}", plugin.name, hook.as_str()),
+            hook,
+            plugin,
+            order: 0,
+            namespaces: Selector::default(),
+            objects: Selector::default(),
+            kinds: Vec::new(),
+            settings: "{}".to_owned(),
+            failure_policy: FailurePolicy::default_of(hook),
+            mode: Mode::Enforce,
+            built_in: false,
+            not_loaded: None,
+        }
+    }
+
+    /// The name of the binding of a SandboxPolicy.
+    #[must_use]
+    pub fn name_of_policy(policy: &str) -> String {
+        format!("{POLICY_PREFIX}{policy}")
+    }
+
+    /// The name of the SandboxPolicy whose binding has this name. `None` for the binding of a file or a built-in.
+    #[must_use]
+    pub fn policy_of_name(name: &str) -> Option<&str> {
+        name.strip_prefix(POLICY_PREFIX)
+    }
+
+    /// The request for the plugin with this question.
+    #[must_use]
+    pub fn request(&self, question: Question) -> PluginRequest {
+        PluginRequest {
+            binding: self.name.clone(),
+            plugin: self.plugin.clone(),
+            mode: self.mode,
+            settings: self.settings.clone(),
+            question,
+        }
+    }
 
     /// Whether this is the binding of an admission plugin other than the built-ins.
     #[must_use]

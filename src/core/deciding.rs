@@ -102,23 +102,15 @@ pub(crate) fn annotate(object: &mut Value, name: &str, record: &[DecidingPlugin]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::binding::{FailurePolicy, Mode, Selector};
+    use crate::binding::FailurePolicy;
     use crate::question::PluginRef;
 
     fn binding(settings: &str) -> Binding {
+        let plugin = PluginRef { name: "mine".to_owned(), digest: "sha256:0123456789abcdef".to_owned() };
         Binding {
-            name: "mine/idle".to_owned(),
-            hook: Hook::Idle,
-            plugin: PluginRef { name: "mine".to_owned(), digest: "sha256:0123456789abcdef".to_owned() },
-            order: 0,
-            namespaces: Selector::default(),
-            objects: Selector::default(),
-            kinds: vec![],
             settings: settings.to_owned(),
             failure_policy: FailurePolicy::Ignore,
-            built_in: false,
-            mode: Mode::Enforce,
-            not_loaded: None,
+            ..Binding::new(plugin, Hook::Idle)
         }
     }
 

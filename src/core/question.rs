@@ -14,9 +14,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 pub use paddock_api::Hook;
+use paddock_api::PolicyMode as Mode;
 use serde::{Deserialize, Serialize};
-
-use crate::policy_mode::Mode;
 
 /// One question for one plugin.
 #[derive(Clone, Debug, PartialEq, Serialize)]

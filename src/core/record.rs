@@ -1,7 +1,7 @@
 //! Records of the decisions of plugins: a question, its answer, and what the operator did with the answer.
 //!
-//! A record is written by the operator and read by `paddock plugin replay`. It is made to leave the process, so it
-//! contains no secrets: `redact` removes the values that may be some.
+//! The operator writes records, and `paddock plugin replay` reads them. A record leaves the process, so it contains no
+//! secrets: `redact` removes the values that may be some.
 
 mod redact;
 #[cfg(test)]

@@ -82,26 +82,14 @@ fn decides_the_same(one: &Answer, other: &Answer) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::binding::{Binding, FailurePolicy, Selector};
+    use crate::binding::Binding;
     use crate::question::{
-        AdmissionAnswer, Failure, FailureKind, PluginRef, PluginRequest, PoolSizeAnswer, PoolSizeQuestion, Question,
+        AdmissionAnswer, Failure, FailureKind, PluginRef, PoolSizeAnswer, PoolSizeQuestion, Question,
     };
 
     fn binding(name: &str, mode: Mode) -> Binding {
-        Binding {
-            name: name.to_owned(),
-            hook: Hook::PoolSize,
-            plugin: PluginRef { name: name.to_owned(), digest: "sha256:1".to_owned() },
-            order: 0,
-            namespaces: Selector::default(),
-            objects: Selector::default(),
-            kinds: vec![],
-            settings: "{}".to_owned(),
-            failure_policy: FailurePolicy::Fail,
-            mode,
-            built_in: false,
-            not_loaded: None,
-        }
+        let plugin = PluginRef { name: name.to_owned(), digest: "sha256:1".to_owned() };
+        Binding { name: name.to_owned(), mode, ..Binding::new(plugin, Hook::PoolSize) }
     }
 
     fn reply(binding: &Binding, result: Result<Answer, Failure>) -> PluginReply {
@@ -122,14 +110,7 @@ mod tests {
             state: vec![],
             now: jiff::Timestamp::UNIX_EPOCH,
         }));
-        let request = PluginRequest {
-            binding: binding.name.clone(),
-            plugin: binding.plugin.clone(),
-            mode: binding.mode,
-            settings: binding.settings.clone(),
-            question,
-        };
-        PluginReply { request, result }
+        PluginReply { request: binding.request(question), result }
     }
 
     fn size(desired: u32) -> Result<Answer, Failure> {

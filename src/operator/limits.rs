@@ -175,31 +175,31 @@ pub const PLUGIN_READINESS_WAIT: Duration = Duration::from_secs(60);
 /// milliseconds. Without an answer, every hook fails until there is one.
 pub const PLUGIN_OBJECTS_WAIT: Duration = Duration::from_secs(5);
 
-/// The interval at which a trial of a plugin is repeated that other calls left no memory for.
+/// The interval between two trials of a plugin, while the calls of other plugins leave no memory for a trial.
 pub const PLUGIN_TRIAL_RETRY: Duration = Duration::from_secs(1);
 
-/// The interval at which a replica writes the numbers of a plugin's calls, if they changed. A dashboard reads metrics, and
-/// a write a minute for each plugin and replica costs nothing.
+/// The interval at which a replica writes the numbers of a plugin's calls, if they changed. Dashboards read the metrics
+/// instead, and one write in a minute for each plugin and replica costs little.
 pub const PLUGIN_CALLS_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The time after which the status of a plugin or policy is written again that could not be written.
+/// The wait before a failed write of the status of a plugin or policy is repeated.
 pub const PLUGIN_REPORT_RETRY: Duration = Duration::from_secs(2);
 
-/// The time after which the API server's discovery counts as unknown.
+/// The longest wait for the API server's discovery. Without an answer, the resource may be served.
 pub const PLUGIN_DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The time for which a replica that ends removes its entries from the status of plugins.
 pub const PLUGIN_REPORT_END: Duration = Duration::from_secs(3);
 
-/// The rate at which the conditions of one plugin or policy are written. A change has a few steps, and two operators that
-/// disagree about an object must not write it without end.
+/// The rate at which the conditions of one plugin or policy are written. A change needs a few writes. Two operators that
+/// disagree about an object would write it without end.
 pub const PLUGIN_CONDITIONS: Rate = Rate::new(Duration::from_secs(10), 20);
 
 /// The number of reconciles that `/debug/seen` keeps.
 pub const TRACE_CAPACITY: NonZeroUsize = nonzero(512);
 
-/// The number of decisions that `/debug/decisions` keeps, unless `--recent-decisions` says otherwise. Some hundred reviews
-/// and reconciles back, an incident of a moment ago is still there.
+/// The number of decisions that `/debug/decisions` keeps, unless `--recent-decisions` says otherwise. They still show an
+/// incident after some hundred more reviews and reconciles.
 pub const RECENT_DECISIONS: usize = 256;
 
 /// The bytes of these decisions together. A question about a usual Sandbox has five kilobytes.

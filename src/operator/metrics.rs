@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use paddock_api::kind::Kind;
+use paddock_core::binding::Binding;
 use paddock_core::object::Object;
 use paddock_core::plan::{Op, Outcome};
 use paddock_core::question::{Answer, Failure, FailureKind, PluginRequest};
@@ -190,7 +191,7 @@ impl Metrics {
     /// Counts the answers for policies that do not act.
     pub fn unenforced(&self, answers: &[UnenforcedAnswer]) {
         for UnenforcedAnswer { binding, hook, mode, effect, .. } in answers {
-            let policy = binding.split_once('/').map_or(binding.as_str(), |(_, policy)| policy);
+            let policy = Binding::policy_of_name(binding).unwrap_or(binding);
             let labels = [policy, hook.as_str(), mode.as_str(), effect.as_str()];
             self.inner.families.unenforced.with_label_values(&labels).inc();
         }

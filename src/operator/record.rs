@@ -127,9 +127,9 @@ impl Recorder {
     }
 
     /// The last decisions that fulfil the predicate, without secrets, the newest first.
-    pub fn recent(&self, wanted: impl Fn(&Decision) -> bool) -> Vec<Record> {
-        let decisions = self.shared.recent.all();
-        decisions.iter().rev().filter(|decision| wanted(decision)).map(|decision| self.record(decision)).collect()
+    pub fn recent(&self, wanted: impl Fn(&Decision) -> bool) -> impl Iterator<Item = Record> {
+        let decisions = self.shared.recent.all().into_iter().rev();
+        decisions.filter(move |decision| wanted(decision)).map(move |decision| self.record(&decision))
     }
 
     /// A decision without secrets.

@@ -1,7 +1,7 @@
 //! The plugins that are part of the operator. The build script compiles them from `plugins/`, and this file embeds
 //! them.
 
-use paddock_core::binding::{Binding, FailurePolicy, Mode, Selector};
+use paddock_core::binding::{Binding, FailurePolicy};
 use paddock_core::question::Hook;
 
 use crate::host::Host;
@@ -62,19 +62,12 @@ impl Host {
         let BuiltIn { name, hook, kinds, component } = *built_in;
         let loaded = self.load(Source { name, component, limits: None })?;
         Ok(Binding {
-            name: format!("{name}/{}", hook.as_str()),
-            hook,
-            plugin: loaded.plugin,
             order: Binding::BUILT_IN_ORDER,
-            namespaces: Selector::default(),
-            objects: Selector::default(),
             kinds: kinds.iter().map(|&kind| kind.to_owned()).collect(),
-            settings: "{}".into(),
             // No plugin comes after a built-in.
             failure_policy: FailurePolicy::Fail,
             built_in: true,
-            mode: Mode::Enforce,
-            not_loaded: None,
+            ..Binding::new(loaded.plugin, hook)
         })
     }
 }

@@ -107,11 +107,13 @@ pub struct PluginReport {
     pub quarantined: Vec<QuarantineReport>,
 }
 
-/// A quarantine: a hook of a plugin that is not called for the objects of one namespace.
+/// A quarantine: a hook of a plugin that is not called for the objects of one namespace by bindings of one mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuarantineReport {
     /// The hook.
     pub hook: Hook,
+    /// The mode of the bindings.
+    pub mode: Mode,
     /// The namespace of the objects.
     pub namespace: String,
     /// The end of the quarantine.
@@ -289,10 +291,11 @@ impl Host {
             quarantined: loaded
                 .quarantines
                 .iter()
-                .flat_map(|((hook, _), quarantines)| {
+                .flat_map(|((hook, mode), quarantines)| {
                     let quarantines = quarantines.lock().unwrap_or_else(PoisonError::into_inner);
                     let report = |(namespace, until): (&str, Timestamp)| QuarantineReport {
                         hook: *hook,
+                        mode: *mode,
                         namespace: namespace.to_owned(),
                         until,
                     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use paddock_api::PolicyState;
-use paddock_core::binding::{Binding, Bindings, FailurePolicy, Mode, Selector};
+use paddock_core::binding::{Binding, Bindings, FailurePolicy};
 use paddock_core::decide::pool_size::{PoolFacts, Refilling, dip_ends, status_due};
 use paddock_core::object::TextMap;
 use paddock_core::question::{Answer, Failure, Hook, PluginReply, PluginRequest};
@@ -87,20 +87,8 @@ impl<'a> PluginContender<'a> {
         let built_ins: Vec<Binding> =
             built_ins.map(|built_in| host.load_built_in(built_in)).collect::<Result<_, LoadError>>()?;
         let plugin = host.admit(prepared).plugin;
-        let own = Binding {
-            name: format!("{name}/{}", Hook::PoolSize.as_str()),
-            hook: Hook::PoolSize,
-            plugin,
-            order: 0,
-            namespaces: Selector::default(),
-            objects: Selector::default(),
-            kinds: Vec::new(),
-            settings: settings.to_owned(),
-            failure_policy,
-            built_in: false,
-            mode: Mode::Enforce,
-            not_loaded: None,
-        };
+        let settings = settings.to_owned();
+        let own = Binding { settings, failure_policy, ..Binding::new(plugin, Hook::PoolSize) };
         Ok(Bindings::new([own].into_iter().chain(built_ins).collect()))
     }
 

@@ -290,10 +290,10 @@ async fn runtime_class_of_a_name_that_isolates_has_such_a_handler(ns: &TestNames
 /// Tries a change of an object by kubectl. `Ok` is the output of an admitted change, `Err` that of a refused one.
 async fn patched(ns: &TestNamespace, what: &str, subresource: &str, patch: &Value) -> Result<String, String> {
     let (kind, name) = what.split_once('/').expect("a kind and a name");
-    let (patch, subresource) = (patch.to_string(), format!("--subresource={subresource}"));
+    let (patch, flag) = (patch.to_string(), format!("--subresource={subresource}"));
     let merge = if kind == "sandbox" { "--type=merge" } else { "--type=strategic" };
     let mut args = vec!["patch", kind, name, merge, "-p", &patch];
-    args.extend((subresource != "--subresource=").then_some(subresource.as_str()));
+    args.extend((!subresource.is_empty()).then_some(flag.as_str()));
     let output = ns.kubectl_output(&args, None).await;
     if output.contains("'paddock-isolation-") { Err(output) } else { Ok(output) }
 }
@@ -385,7 +385,7 @@ async fn changes_of_objects_from_before_the_policies_are_judged_by_what_they_cha
     ns.until_gone(POD, "marked").await;
 }
 
-/// Both components on `deploy/`, and the patch of docs/isolation-policies.md, against `paddock manifests` and `paddock
+/// Both components with `deploy/`, and the patch of docs/isolation-policies.md, against `paddock manifests` and `paddock
 /// generate vap`.
 async fn components_are_what_the_commands_print() {
     let setup = setup::setup().await;

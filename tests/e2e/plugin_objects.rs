@@ -147,8 +147,8 @@ async fn plugin_of_a_config_map_decides_by_a_policy_and_survives_a_broken_one() 
     assert_eq!(text(&broken, "/status/digest"), digest);
     assert!(scene.denial().await.is_some());
     let default = TestNamespace::existing(&setup().await.cluster, "default");
-    let told = |e: &Value| text(e, "/reason") == "LoadFailed" && text(e, "/regarding/name") == "objects-images";
-    default.until_all(EVENT, "an Event reports the fault", |all| all.values().any(told)).await;
+    let reported = |e: &Value| text(e, "/reason") == "LoadFailed" && text(e, "/regarding/name") == "objects-images";
+    default.until_all(EVENT, "an Event reports the fault", |all| all.values().any(reported)).await;
     scene.put(paddock_guests::ALLOWED_IMAGES).await;
     scene.until("sandboxplugins", "the component is good again", ready).await;
 

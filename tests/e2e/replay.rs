@@ -90,33 +90,39 @@ async fn decisions_are_recorded_replayed_and_explained() {
     })
     .await;
 
-    // The operator tells the stories.
+    // The explanations come from the operator.
     let url = format!("http://127.0.0.1:{}", operator.debug);
     let agent = ns.get(SANDBOX, "agent").await;
     let of = |kind: &'static str, name: &'static str| ["explain", kind, name, "-n"];
-    let told = format!("As told by the operator at {url}.");
+    let source = format!("According to the operator at {url}.");
     let explain = |kind, name| [&of(kind, name)[..], &[&*ns.namespace, "--debug-url", &url]].concat();
     let title = format!("Sandbox {}/agent (uid {})", ns.namespace, uid(&agent));
-    let parts =
-        [&*title, &told, "It should run.", "Pod agent is Running, Ready", "Ready is True since", "Generated code: yes"];
+    let parts = [
+        &*title,
+        &source,
+        "It should run.",
+        "Pod agent is Running, Ready",
+        "Ready is True since",
+        "Generated code: yes",
+    ];
     expect(&explain("sandbox", "agent"), 0, &parts).await;
     expect(&explain("sandbox", "agent"), 0, &["runtime-class-by-label", "It answered: RuntimeClass gvisor"]).await;
     let parts = ["It should keep between 1 and 6 Sandboxes warm", "It answered: 2 Sandboxes, because: fixed at 2"];
     expect(&explain("pool", "sized"), 0, &parts).await;
     expect(&explain("claim", "nothing"), 2, &["sees no SandboxClaim"]).await;
-    // Beside them, or in the place of an operator that cannot be reached, the API server tells.
+    // The API server adds the Events, and replaces an operator that cannot be reached.
     let kubeconfig = cluster.kubeconfig().display().to_string();
-    let beside = [&explain("sandbox", "agent")[..], &["--kubeconfig", &kubeconfig]].concat();
-    expect(&beside, 0, &["and the Events of the API server", "Normal SandboxReady"]).await;
+    let with_events = [&explain("sandbox", "agent")[..], &["--kubeconfig", &kubeconfig]].concat();
+    expect(&with_events, 0, &["and the Events of the API server", "Normal SandboxReady"]).await;
     let without = [&of("pool", "sized")[..], &[&*ns.namespace, "--debug-url=http://127.0.0.1:1"]].concat();
     let instead = [&without[..], &["--kubeconfig", &kubeconfig]].concat();
     let parts =
-        ["As told by the API server", "The number of Sandboxes that it should have is 2", "note: the debug endpoint"];
+        ["According to the API server", "The number of Sandboxes that it should have is 2", "note: the debug endpoint"];
     expect(&instead, 0, &parts).await;
     expect(&without, 1, &["--kubeconfig is not set"]).await;
 
     // The recording is complete when the operator has ended, and has no secret.
-    operator.process.signal(Signal::Terminate).await.expect("it is told to end");
+    operator.process.signal(Signal::Terminate).await.expect("it gets SIGTERM");
     operator.process.wait().await.expect("it ends");
     let written = std::fs::read_to_string(&recording).expect("a recording");
     assert!(!written.contains(SECRET) && written.ends_with('\n'), "{written}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use paddock_api::PortRange;
 use paddock_api::kind::{Key, Kind};
-use paddock_core::binding::{Binding, FailurePolicy, Mode, Selector};
+use paddock_core::binding::{Binding, FailurePolicy, Selector};
 use paddock_core::cpu_use::PodCpuUse;
 use paddock_core::manifest;
 use paddock_core::network_policy::is_template;
@@ -307,18 +307,13 @@ impl CpuHead {
 impl PluginHead {
     fn binding(self) -> Binding {
         Binding {
-            name: format!("{}/{}", self.name, self.hook.as_str()),
-            hook: self.hook,
-            plugin: plugin(&self.name),
             order: self.order,
-            namespaces: Selector::default(),
             objects: self.objects,
             kinds: self.kinds,
             settings: self.settings.unwrap_or_else(|| "{}".to_owned()),
             failure_policy: self.failure_policy.unwrap_or(FailurePolicy::default_of(self.hook)),
-            built_in: false,
-            mode: Mode::Enforce,
             not_loaded: self.not_loaded,
+            ..Binding::new(plugin(&self.name), self.hook)
         }
     }
 }

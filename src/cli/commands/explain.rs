@@ -1,7 +1,7 @@
-//! `paddock explain`: what the operator saw of an object, asked about it, and decided, as a person would tell it.
+//! `paddock explain`: sentences about an object: what the operator saw, asked plugins about it, and decided.
 //!
-//! The story comes from the debug endpoint of the operator. If that cannot be reached, it comes from the API server: the
-//! status of the object, and the Events about it.
+//! The explanation comes from the debug endpoint of the operator. If the endpoint cannot be reached, it comes from the
+//! API server: the status of the object, and the Events about it.
 
 mod cluster;
 mod debug;
@@ -13,8 +13,8 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use http::Uri;
 use kube::Config;
+use paddock_core::explanation::Explanation;
 use paddock_core::model::is_dns_subdomain;
-use paddock_core::story::Story;
 use paddock_kube::cluster as kubernetes;
 use serde::Serialize;
 
@@ -25,14 +25,15 @@ use crate::values::parse_namespace;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The debug endpoint of the operator tells what was seen, asked, answered and decided. It listens on loopback, so forward its
-port first. Ask the replica that leads: the others decide nothing.
+The debug endpoint of the operator explains what was seen, asked, answered and decided. It listens on loopback, so
+forward its port first. Ask the replica that leads: the others decide nothing.
 
-If the endpoint cannot be reached, the story comes from the status of the object and the Events about it. The cluster is
-that of --kubeconfig, or else that of the pod. The variable KUBECONFIG is ignored. With --kubeconfig, the Events are told
-in both cases.
+If the endpoint cannot be reached, the explanation comes from the status of the object and the Events about it. The
+cluster is that of --kubeconfig, or else that of the pod. The variable KUBECONFIG is ignored. With --kubeconfig, the
+Events are shown in both cases.
 
-The exit code is 2 if a flag is wrong or the object does not exist, and 1 if nobody can be asked.
+The exit code is 2 if a flag is wrong or the object does not exist, and 1 if neither the endpoint nor the API server
+answers.
 
 Examples:
   kubectl -n agent-sandbox-system port-forward deploy/agent-sandbox-controller 8082 &
@@ -85,33 +86,34 @@ fn parse_url(text: &str) -> Result<Uri, String> {
     if url.scheme_str() == Some("http") && url.authority().is_some() && plain { Ok(url) } else { Err(wrong()) }
 }
 
-/// The source of a story that no operator tells.
+/// The source of an explanation without an operator.
 const API_SERVER: &str = "the API server: the status of the object, and the Events about it";
 
-/// A story with its source.
+/// An explanation with its source.
 #[derive(Debug, Serialize)]
-struct Told {
-    /// Where the story comes from.
+struct Sourced {
+    /// The source of the explanation.
     source: String,
-    /// What is missing in it.
+    /// The parts that are missing, and the reasons.
     notes: Vec<String>,
-    story: Story,
+    #[serde(rename = "story")]
+    explanation: Explanation,
 }
 
-/// Prints the story.
+/// Prints the explanation.
 pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    let told = runtime.block_on(tell(args))?;
-    for note in &told.notes {
+    let sourced = runtime.block_on(explain(args))?;
+    for note in &sourced.notes {
         eprintln!("note: {note}");
     }
     print(&match args.output {
-        Format::Text => text(&told),
-        Format::Json => json(&told)?,
+        Format::Text => text(&sourced),
+        Format::Json => json(&sourced)?,
     })
 }
 
-async fn tell(args: &ExplainArgs) -> anyhow::Result<Told> {
+async fn explain(args: &ExplainArgs) -> anyhow::Result<Sourced> {
     let given = match &args.kubeconfig {
         Some(file) => Some(kubernetes::config(Some(file), args.context.as_deref()).await?),
         None => None,
@@ -124,13 +126,13 @@ async fn tell(args: &ExplainArgs) -> anyhow::Result<Told> {
     };
     let url = args.debug_url.to_string();
     let url = url.trim_end_matches('/');
-    let told = debug::story(&args.debug_url, &object).await;
-    match (told, given) {
-        (Ok(story), None) if story.uid.is_some() => {
-            Ok(Told { source: format!("the operator at {url}"), notes: vec![], story })
+    let explanation = debug::explanation(&args.debug_url, &object).await;
+    match (explanation, given) {
+        (Ok(explanation), None) if explanation.uid.is_some() => {
+            Ok(Sourced { source: format!("the operator at {url}"), notes: vec![], explanation })
         }
         (Ok(_), None) => Err(bad_usage(format!("the operator at {url} sees no {object}"))),
-        (Ok(story), Some(config)) => beside(story, url, config, &object).await,
+        (Ok(explanation), Some(config)) => with_events(explanation, url, config, &object).await,
         (Err(error), given) => {
             let unreachable = format!(
                 "the debug endpoint {url} cannot be used ({error:#}), so the questions and the answers of plugins are \
@@ -140,32 +142,37 @@ async fn tell(args: &ExplainArgs) -> anyhow::Result<Told> {
                 Some(config) => config,
                 None => kubernetes::config(None, None).await.context(unreachable.clone())?,
             };
-            let (story, missing) = cluster::story(config, &object).await?;
+            let (explanation, missing) = cluster::explanation(config, &object).await?;
             let notes = [vec![unreachable], missing].concat();
-            Ok(Told { source: API_SERVER.to_owned(), notes, story })
+            Ok(Sourced { source: API_SERVER.to_owned(), notes, explanation })
         }
     }
 }
 
-/// The story of the operator, with the Events of the API server. If the operator sees another object, it is one of another
-/// cluster, and the API server tells.
-async fn beside(mut story: Story, url: &str, config: Config, object: &Object) -> anyhow::Result<Told> {
-    let (by_cluster, mut notes) = cluster::story(config, object).await?;
-    if story.uid != by_cluster.uid {
+/// The explanation of the operator, with the Events of the API server. If the operator sees an object with another UID,
+/// it serves another cluster, and the explanation comes from the API server alone.
+async fn with_events(
+    mut explanation: Explanation,
+    url: &str,
+    config: Config,
+    object: &Object,
+) -> anyhow::Result<Sourced> {
+    let (by_cluster, mut notes) = cluster::explanation(config, object).await?;
+    if explanation.uid != by_cluster.uid {
         notes.push(format!(
             "the operator at {url} does not see this {}: it may serve another cluster",
             object.kind.name()
         ));
-        return Ok(Told { source: API_SERVER.to_owned(), notes, story: by_cluster });
+        return Ok(Sourced { source: API_SERVER.to_owned(), notes, explanation: by_cluster });
     }
-    story.sections.extend(by_cluster.sections.into_iter().filter(|section| section.title == cluster::EVENTS));
-    Ok(Told { source: format!("the operator at {url}, and the Events of the API server"), notes, story })
+    explanation.sections.extend(by_cluster.sections.into_iter().filter(|section| section.title == cluster::EVENTS));
+    Ok(Sourced { source: format!("the operator at {url}, and the Events of the API server"), notes, explanation })
 }
 
-fn text(Told { source, story, .. }: &Told) -> String {
-    let uid = story.uid.as_ref().map(|uid| format!(" (uid {uid})")).unwrap_or_default();
-    let mut text = format!("{}{uid}\nAs told by {source}.\n", story.object);
-    for section in &story.sections {
+fn text(Sourced { source, explanation, .. }: &Sourced) -> String {
+    let uid = explanation.uid.as_ref().map(|uid| format!(" (uid {uid})")).unwrap_or_default();
+    let mut text = format!("{}{uid}\nAccording to {source}.\n", explanation.object);
+    for section in &explanation.sections {
         text += &format!("\n{}\n", section.title);
         for line in &section.lines {
             text += &format!("  {line}\n");
@@ -176,7 +183,7 @@ fn text(Told { source, story, .. }: &Told) -> String {
 
 #[cfg(test)]
 mod tests {
-    use paddock_core::story::Section;
+    use paddock_core::explanation::Section;
 
     use super::*;
     use crate::usage::BadUsage;
@@ -204,13 +211,13 @@ mod tests {
     }
 
     #[test]
-    fn story_is_text_with_its_source() {
+    fn explanation_is_text_with_its_source() {
         let sections = vec![Section::new("Asked", vec!["At noon:".to_owned(), "  It allowed.".to_owned()])];
-        let story = Story { object: "Sandbox agents/s".to_owned(), uid: Some("u".to_owned()), sections };
-        let told = Told { source: "the operator at http://x".to_owned(), notes: vec![], story };
+        let explanation = Explanation { object: "Sandbox agents/s".to_owned(), uid: Some("u".to_owned()), sections };
+        let sourced = Sourced { source: "the operator at http://x".to_owned(), notes: vec![], explanation };
         let expected =
-            "Sandbox agents/s (uid u)\nAs told by the operator at http://x.\n\nAsked\n  At noon:\n    It allowed.\n";
-        assert_eq!(text(&told), expected);
+            "Sandbox agents/s (uid u)\nAccording to the operator at http://x.\n\nAsked\n  At noon:\n    It allowed.\n";
+        assert_eq!(text(&sourced), expected);
     }
 
     #[test]

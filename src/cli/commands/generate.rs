@@ -12,7 +12,7 @@ pub(crate) enum GenerateCommand {
     Vap(vap::VapArgs),
 }
 
-/// Prints them.
+/// Prints the manifests.
 pub(crate) fn run(command: GenerateCommand) -> anyhow::Result<()> {
     match command {
         GenerateCommand::Vap(args) => vap::run(args),

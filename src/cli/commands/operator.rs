@@ -218,7 +218,7 @@ fn seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-/// The pod's name and what tells this start from the last.
+/// The pod's name, and a part that differs for each start of the process.
 fn identity(seed: u64) -> String {
     format!("{}_{seed:016x}", pod_name().unwrap_or_else(|| "paddock".to_owned()))
 }

@@ -71,7 +71,7 @@ pub fn first_answer<'a, T>(
         return (chain, plugin_failures);
     }
     match others.into_iter().find(|binding| reply(binding, None, replies).is_none()) {
-        Some(binding) => (Chain::Request(Box::new(request(binding, question()))), plugin_failures),
+        Some(binding) => (Chain::Request(Box::new(binding.request(question()))), plugin_failures),
         None => (chain, plugin_failures),
     }
 }
@@ -90,7 +90,7 @@ fn ask_acting<'a, T>(
             continue;
         }
         let Some(result) = reply(binding, None, replies) else {
-            return (Chain::Request(Box::new(request(binding, question()))), plugin_failures);
+            return (Chain::Request(Box::new(binding.request(question()))), plugin_failures);
         };
         let failure = match result {
             Ok(answer) => match accept(answer) {
@@ -132,17 +132,6 @@ pub(super) fn reply<'a>(
     };
     let reply = replies.iter().find(|reply| is_asked(&reply.request))?;
     Some(reply.result.as_ref().map_err(Clone::clone))
-}
-
-/// Returns the request for a binding.
-pub(super) fn request(binding: &Binding, question: Question) -> PluginRequest {
-    PluginRequest {
-        binding: binding.name.clone(),
-        plugin: binding.plugin.clone(),
-        mode: binding.mode,
-        settings: binding.settings.clone(),
-        question,
-    }
 }
 
 /// The error of an answer to another hook than the one of the question.

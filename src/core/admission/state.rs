@@ -126,7 +126,7 @@ impl<'a> ReviewState<'a> {
         for binding in bindings {
             let Some(result) = chain::reply(binding, Some(&self.review.kind), self.replies) else {
                 let question = Question::Admission(Box::new(self.admission_question(subject)));
-                return Err(Halt::Request(Box::new(chain::request(binding, question))));
+                return Err(Halt::Request(Box::new(binding.request(question))));
             };
             if !binding.mode.acts() {
                 self.note(binding, result);
@@ -192,7 +192,7 @@ impl<'a> ReviewState<'a> {
             Mode::Warn => self.warn(&fault),
             Mode::Audit => {
                 // The key is a part of a qualified name, which has no slash and at most 63 characters.
-                let key = policy.strip_prefix("SandboxPolicy/").unwrap_or(policy).replace('/', ".");
+                let key = Binding::policy_of_name(policy).unwrap_or(policy).replace('/', ".");
                 self.audit.insert(key, truncate(&fault, MAX_MESSAGE_CHARS));
             }
             Mode::Enforce | Mode::Shadow => {}

@@ -9,7 +9,7 @@ use paddock_api::kind::Key;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::binding::{Binding, Bindings, FailurePolicy, Mode, Selector};
+use crate::binding::{Binding, Bindings, FailurePolicy, Mode};
 use crate::object::TextMap;
 use crate::question::{
     AdmissionAnswer, Answer, ClassChoice, Failure, FailureKind, Hook, PluginRef, Question, RuntimeClassAnswer,
@@ -63,20 +63,9 @@ fn class(name: &str, isolated: bool) -> RuntimeClassFact {
 }
 
 fn binding(name: &str, hook: Hook, order: i32, failure_policy: FailurePolicy) -> Binding {
-    Binding {
-        name: format!("{name}/{}", hook.as_str()),
-        hook,
-        plugin: PluginRef { name: name.to_owned(), digest: format!("sha256:{name}") },
-        order,
-        namespaces: Selector::default(),
-        objects: Selector::default(),
-        kinds: vec![],
-        settings: "{}".to_owned(),
-        failure_policy,
-        built_in: order == Binding::BUILT_IN_ORDER,
-        mode: Mode::Enforce,
-        not_loaded: None,
-    }
+    let plugin = PluginRef { name: name.to_owned(), digest: format!("sha256:{name}") };
+    let built_in = order == Binding::BUILT_IN_ORDER;
+    Binding { order, failure_policy, built_in, ..Binding::new(plugin, hook) }
 }
 
 /// The context of a cluster with gVisor and runc, and with the built-in that chooses gVisor.

@@ -164,7 +164,7 @@ impl Redactor<'_> {
                     *text = object.to_string();
                 }
             }
-            // Nobody knows what is in it.
+            // Its fields are unknown, so nothing of it is kept.
             Err(_) => {
                 self.count += 1;
                 *text = "{}".to_owned();
@@ -236,7 +236,7 @@ impl Redactor<'_> {
         match value {
             Value::Object(fields) => {
                 for (name, field) in fields {
-                    // Labels have any name, and hold no secrets.
+                    // A label may have any name, and contains no secret.
                     let texts = |labels: &Map<String, Value>| labels.values().all(Value::is_string);
                     if LABELS.contains(&name.as_str()) && field.as_object().is_some_and(texts) {
                         continue;
@@ -325,7 +325,7 @@ impl Copies {
         }
         let mut texts = Vec::new();
         for (text, number) in values {
-            // As the host writes it without control characters, and as a plugin writes it in quotation marks.
+            // The host writes a copy without control characters. A plugin may write it in quotation marks.
             let plain = truncate(text, usize::MAX);
             let quoted = Value::String(text.clone()).to_string();
             let quoted = quoted.trim_start_matches('"').strip_suffix('"').unwrap_or_default().to_owned();

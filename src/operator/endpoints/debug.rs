@@ -1,5 +1,5 @@
-//! The debug pages under `/debug/`: the snapshot, the last decision and the story of an object, the last decisions of
-//! plugins, the bindings, and the state of each plugin.
+//! The debug pages under `/debug/`: the snapshot, the last decision and the explanation of an object, the last decisions
+//! of plugins, the bindings, and the state of each plugin.
 //!
 //! The pages show objects with all their content. They therefore have their own listener, which is on loopback by
 //! default. `kubectl port-forward` reaches it, and the pod network does not.
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::explain::story;
+use super::explain::explanation;
 use super::find::find;
 use crate::plugins::{PluginStatus, Reports};
 use crate::reconcile::Traces;
@@ -44,7 +44,7 @@ pub struct Debug {
 const INDEX: &str = "\
 /debug/seen/KIND/NAMESPACE/NAME     the snapshot and the last reconcile of an object, such as /debug/seen/sandboxes/default/NAME
 /debug/seen/KIND/NAME               the same for an object without a namespace, such as /debug/seen/nodes/NAME
-/debug/explain/KIND/NAMESPACE/NAME  the same as a person would tell it, for `paddock explain`
+/debug/explain/KIND/NAMESPACE/NAME  the same as sentences, for `paddock explain`
 /debug/decisions                    the last decisions of plugins; ?hook=, plugin=, kind=, namespace= and name= choose some
 /debug/bindings                     the bindings of plugins, in the order in which they are asked
 /debug/plugins                      the state of each plugin
@@ -106,7 +106,7 @@ async fn explain(
     Path((word, namespace, name)): Path<(String, String, String)>,
 ) -> Response {
     match find(&debug.world, &word, &namespace, &name) {
-        Ok(key) => blocking(move || json!(story(&debug.world, &debug.traces, &debug.decisions, &key))).await,
+        Ok(key) => blocking(move || json!(explanation(&debug.world, &debug.traces, &debug.decisions, &key))).await,
         Err(message) => (StatusCode::NOT_FOUND, message).into_response(),
     }
 }
@@ -133,7 +133,7 @@ async fn decisions(State(debug): State<Debug>, Query(wanted): Query<Wanted>) -> 
                 && is(&wanted.namespace, &object.namespace)
                 && is(&wanted.name, &object.name)
         });
-        json!(records)
+        json!(records.collect::<Vec<_>>())
     })
     .await
 }
@@ -151,7 +151,7 @@ fn render_bindings(bindings: &Bindings, reports: &[PluginReport]) -> Value {
     let report = |binding: &Binding| reports.iter().find(|report| report.plugin.plugin == binding.plugin);
     let quarantined = |binding: &Binding| {
         let quarantines = report(binding).into_iter().flat_map(|report| &report.quarantined);
-        let of_hook = quarantines.filter(|quarantine| quarantine.hook == binding.hook);
+        let of_hook = quarantines.filter(|q| (q.hook, q.mode) == (binding.hook, binding.mode));
         of_hook.map(|q| (q.namespace.clone(), q.until)).collect::<BTreeMap<_, _>>()
     };
     let limits = |binding: &Binding| {
@@ -189,13 +189,13 @@ mod tests {
 
     use jiff::Timestamp;
     use paddock_api::kind::{Key, Kind};
-    use paddock_core::binding::{FailurePolicy, Mode, Selector};
+    use paddock_core::binding::{Mode, Selector};
+    use paddock_core::explanation::Explanation;
     use paddock_core::object::Object;
     use paddock_core::plan::{Action, Op, Reason};
     use paddock_core::question::{PluginRef, PluginRequest, form};
     use paddock_core::record::{Asker, ObjectName, Subject};
     use paddock_core::settings::Settings;
-    use paddock_core::story::Story;
     use paddock_core::world::{Observed, World};
     use paddock_plugin_host::{HostConfig, Plugin, QuarantineReport, Usage};
 
@@ -289,7 +289,7 @@ mod tests {
 
     /// The webhook asked about two Pods. The answer repeats a value that is a secret.
     #[tokio::test]
-    async fn decisions_and_stories_are_shown_without_secrets() {
+    async fn decisions_and_explanations_are_shown_without_secrets() {
         let recorder = recorder();
         for name in ["one", "two"] {
             let object = json!({"spec": {"containers": [{"env": [{"name": "T", "value": "hunter2-secret"}]}]}});
@@ -340,9 +340,9 @@ mod tests {
             assert!(status == StatusCode::BAD_REQUEST && text.contains(part), "{query}: {text}");
         }
         let (status, text) = get_text(router.clone(), "/debug/explain/sandbox/ns/one").await;
-        let story: Story = serde_json::from_str(&text).unwrap();
+        let explanation: Explanation = serde_json::from_str(&text).unwrap();
         assert_eq!(
-            (status, story.object.as_str(), story.uid.as_deref()),
+            (status, explanation.object.as_str(), explanation.uid.as_deref()),
             (StatusCode::OK, "Sandbox ns/one", Some("one"))
         );
         for part in ["It has no pod.", "Only the leader decides", "May alice create", "It denied: T is [redacted-1]"] {
@@ -355,22 +355,18 @@ mod tests {
 
     #[tokio::test]
     async fn bindings_are_shown_in_their_order_with_their_quarantine() {
-        let binding = |plugin: &str, order: i32| Binding {
-            name: format!("{plugin}/pool-size"),
-            hook: Hook::PoolSize,
-            plugin: PluginRef { name: plugin.to_owned(), digest: format!("sha256:{plugin}") },
-            order,
-            namespaces: Selector {
-                match_labels: [("team".to_owned(), "research".to_owned())].into(),
-                ..Selector::default()
-            },
-            objects: Selector::default(),
-            kinds: vec![],
-            settings: r#"{"desired":9}"#.to_owned(),
-            failure_policy: FailurePolicy::Fallback,
-            built_in: order == Binding::BUILT_IN_ORDER,
-            mode: Mode::Enforce,
-            not_loaded: None,
+        let binding = |plugin: &str, order: i32| {
+            let plugin = PluginRef { name: plugin.to_owned(), digest: format!("sha256:{plugin}") };
+            Binding {
+                order,
+                namespaces: Selector {
+                    match_labels: [("team".to_owned(), "research".to_owned())].into(),
+                    ..Selector::default()
+                },
+                settings: r#"{"desired":9}"#.to_owned(),
+                built_in: order == Binding::BUILT_IN_ORDER,
+                ..Binding::new(plugin, Hook::PoolSize)
+            }
         };
         let bindings =
             [binding("by-demand", Binding::BUILT_IN_ORDER), binding("b", 0), binding("a", 0), binding("z", -1)];
@@ -383,8 +379,12 @@ mod tests {
             limits: HostConfig::default().limits,
         };
         let until = |second| Timestamp::from_second(second).unwrap();
-        let quarantine = |hook, until| QuarantineReport { hook, namespace: "agents".to_owned(), until };
-        let quarantined = vec![quarantine(Hook::Idle, until(10)), quarantine(Hook::PoolSize, until(20))];
+        let quarantine = |hook, mode, until| QuarantineReport { hook, mode, namespace: "agents".to_owned(), until };
+        let quarantined = vec![
+            quarantine(Hook::Idle, Mode::Enforce, until(10)),
+            quarantine(Hook::PoolSize, Mode::Enforce, until(20)),
+            quarantine(Hook::PoolSize, Mode::Shadow, until(30)),
+        ];
         let router = serving(&world, vec![PluginReport { plugin, quarantined }]);
 
         let (status, text) = get_text(router, "/debug/bindings").await;

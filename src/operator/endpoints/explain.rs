@@ -1,11 +1,12 @@
-//! The story of an object for `/debug/explain`: its snapshot, its last reconcile, and the recent decisions about it.
+//! The explanation of an object for `/debug/explain`: its snapshot, its last reconcile, and the recent decisions about it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use paddock_api::kind::Key;
+use paddock_core::explanation::{Explanation, Section, asked, decided, seen, status, when};
+use paddock_core::question::PluginReply;
 use paddock_core::record::{Decision, Subject};
-use paddock_core::story::{Section, Story, asked, decided, seen, status, when};
 
 use crate::queue::{Done, Trigger};
 use crate::reconcile::{Trace, Traces};
@@ -13,11 +14,11 @@ use crate::record::Recorder;
 use crate::world::SharedWorld;
 use crate::write::Progress;
 
-/// The most decisions of plugins from before the last reconcile that are told.
+/// The most decisions of plugins from before the last reconcile that are shown.
 const EARLIER_MAX: usize = 10;
 
-/// The story of an object.
-pub(super) fn story(world: &SharedWorld, traces: &Traces, recorder: &Recorder, key: &Key) -> Story {
+/// The explanation of an object.
+pub(super) fn explanation(world: &SharedWorld, traces: &Traces, recorder: &Recorder, key: &Key) -> Explanation {
     let now = world.now();
     let snapshot = world.snapshot(key, now);
     let subject = Subject::of(&snapshot);
@@ -48,20 +49,20 @@ pub(super) fn story(world: &SharedWorld, traces: &Traces, recorder: &Recorder, k
             == (&object.group, &object.kind, &object.namespace, &object.name)
             && !is_of_reconcile
     };
-    let earlier = recorder.recent(about);
-    let lines: Vec<String> = earlier.iter().take(EARLIER_MAX).flat_map(asked).collect();
+    let earlier = recorder.recent(about).take(EARLIER_MAX);
+    let lines: Vec<String> = earlier.flat_map(|record| asked(&record)).collect();
     sections.push(Section::new("Asked before, the newest first", lines));
     sections.retain(|section| !section.lines.is_empty());
     let name =
         if object.namespace.is_empty() { object.name.clone() } else { format!("{}/{}", object.namespace, object.name) };
-    Story { object: format!("{} {name}", object.kind), uid: subject.object.uid.clone(), sections }
+    Explanation { object: format!("{} {name}", object.kind), uid: subject.object.uid.clone(), sections }
 }
 
 /// What was asked, answered and decided in the last reconcile.
 fn reconciled(trace: &Trace, recorder: &Recorder) -> [Section; 2] {
     let subject = Arc::new(Subject::of(&trace.snapshot));
-    // A trace does not have what a call used, and the story does not tell it.
-    let decision = |reply: &paddock_core::question::PluginReply| Decision {
+    // A trace does not have what a call used, and no sentence is about that.
+    let decision = |reply: &PluginReply| Decision {
         time: trace.at,
         subject: Arc::clone(&subject),
         request: reply.request.clone(),

@@ -61,7 +61,7 @@ pub(super) struct Loader {
     content: SourceContent,
     /// The reason why the source could not be read the last time.
     unread: Option<SourceError>,
-    /// Whether the source or the cache has told which plugins there are.
+    /// Whether the plugins of the source are known, from the source itself or from the cache.
     is_known: bool,
     /// Whether the source was read. Files that appear later may not be copied completely.
     has_read: bool,
@@ -139,12 +139,18 @@ type Sums = (Option<[u8; 32]>, Option<[u8; 32]>);
 
 impl Loader {
     pub(super) fn new(host: Arc<Host>, cache: Option<PluginCache>) -> Result<Self, LoadError> {
-        let built_ins = host.load_built_ins()?;
-        let (content, plugins) = (SourceContent::default(), BTreeMap::new());
-        let (is_known, has_read) = (false, false);
-        let (replaced, used_elsewhere) = (vec![], BTreeSet::new());
-        let unread = None;
-        Ok(Self { host, built_ins, content, unread, is_known, has_read, plugins, cache, replaced, used_elsewhere })
+        Ok(Self {
+            built_ins: host.load_built_ins()?,
+            host,
+            content: SourceContent::default(),
+            unread: None,
+            is_known: false,
+            has_read: false,
+            plugins: BTreeMap::new(),
+            cache,
+            replaced: Vec::new(),
+            used_elsewhere: BTreeSet::new(),
+        })
     }
 
     /// The names of all plugins of the source.

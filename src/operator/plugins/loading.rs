@@ -1,6 +1,6 @@
 //! Loads the files of one plugin: its configuration, its component, and the bindings that follow from both.
 
-use paddock_core::binding::{Binding, FailurePolicy, Mode};
+use paddock_core::binding::{Binding, FailurePolicy};
 use paddock_core::question::{Hook, PluginRef};
 use paddock_plugin_host::{BUILT_INS, Candidate, Host, LoadError, Plugin, SettingsError, Source};
 
@@ -159,18 +159,13 @@ fn bind(
 
 pub(super) fn binding((plugin, hook): (&PluginRef, Hook), config: &PluginConfig) -> Binding {
     Binding {
-        name: format!("{}/{}", plugin.name, hook.as_str()),
-        hook,
-        plugin: plugin.clone(),
         order: config.order,
         namespaces: config.namespaces.clone(),
         objects: config.objects.clone(),
         kinds: if hook == Hook::Admission { config.kinds.clone() } else { vec![] },
         settings: config.settings.clone(),
         failure_policy: config.failure_policy.unwrap_or(FailurePolicy::default_of(hook)),
-        mode: Mode::Enforce,
-        built_in: false,
-        not_loaded: None,
+        ..Binding::new(plugin.clone(), hook)
     }
 }
 

@@ -86,29 +86,23 @@ impl World {
 }
 
 fn ask(binding: &Binding) -> PluginRequest {
-    PluginRequest {
-        binding: binding.name.clone(),
-        plugin: binding.plugin.clone(),
-        mode: binding.mode,
-        settings: binding.settings.clone(),
-        question: Question::PoolSize(Box::new(PoolSizeQuestion {
-            namespace: "agents".into(),
-            name: "pool".into(),
-            labels: [].into(),
-            min: 1,
-            max: 50,
-            ready: 0,
-            creating: 0,
-            claimed: 0,
-            bucket_seconds: 60,
-            arrivals: vec![],
-            hits: 0,
-            misses: 0,
-            refill_ms: None,
-            state: vec![],
-            now: Timestamp::UNIX_EPOCH,
-        })),
-    }
+    binding.request(Question::PoolSize(Box::new(PoolSizeQuestion {
+        namespace: "agents".into(),
+        name: "pool".into(),
+        labels: [].into(),
+        min: 1,
+        max: 50,
+        ready: 0,
+        creating: 0,
+        claimed: 0,
+        bucket_seconds: 60,
+        arrivals: vec![],
+        hits: 0,
+        misses: 0,
+        refill_ms: None,
+        state: vec![],
+        now: Timestamp::UNIX_EPOCH,
+    })))
 }
 
 #[test]

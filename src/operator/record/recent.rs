@@ -6,7 +6,7 @@ use std::sync::Arc;
 use paddock_core::record::Decision;
 use parking_lot::Mutex;
 
-/// The last decisions. The oldest one makes room.
+/// The last decisions. A new decision displaces the oldest one if there is no room.
 pub(super) struct Recent {
     count: usize,
     bytes: usize,

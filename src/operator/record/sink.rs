@@ -114,7 +114,7 @@ impl FileSink {
     }
 }
 
-/// The name of the file before.
+/// The name to which a full file is renamed.
 fn former(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".1");

@@ -225,7 +225,7 @@ impl App {
         let check = self.policy_check.clone();
         let (asked, checked) = intake
             .work(move || {
-                // Whoever changes only the metadata need not be able to correct the settings.
+                // A user who changes only the metadata need not be able to correct the settings.
                 let Review { object, old_object, .. } = &asked.review;
                 let is_same = old_object.is_object() && old_object["spec"] == object["spec"];
                 let checked = if is_same { Ok(None) } else { check(object) };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use paddock_api::names::label;
 use paddock_core::admission::{Context, Entry};
-use paddock_core::binding::{Binding, Bindings, FailurePolicy, Mode, Selector};
+use paddock_core::binding::{Binding, Bindings};
 use paddock_core::question::{
     Answer, ClassChoice, Failure, FailureKind, Hook, PluginRef, RuntimeClassAnswer, RuntimeClassFact,
 };
@@ -27,20 +27,8 @@ struct Served1 {
 }
 
 fn context() -> Context {
-    let binding = Binding {
-        name: "test/runtime-class".to_owned(),
-        hook: Hook::RuntimeClass,
-        plugin: PluginRef { name: "test".to_owned(), digest: "sha256:test".to_owned() },
-        order: 0,
-        namespaces: Selector::default(),
-        objects: Selector::default(),
-        kinds: vec![],
-        settings: "{}".to_owned(),
-        failure_policy: FailurePolicy::Fail,
-        built_in: false,
-        mode: Mode::Enforce,
-        not_loaded: None,
-    };
+    let plugin = PluginRef { name: "test".to_owned(), digest: "sha256:test".to_owned() };
+    let binding = Binding::new(plugin, Hook::RuntimeClass);
     let class = RuntimeClassFact { name: "gvisor".to_owned(), handler: "runsc".to_owned(), isolated: true, nodes: 1 };
     Context { classes: Arc::new(vec![class]), bindings: Arc::new(Bindings::new(vec![binding])), ..Context::default() }
 }

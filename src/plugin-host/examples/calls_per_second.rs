@@ -126,11 +126,5 @@ fn ask(binding: &Binding) -> PluginRequest {
             now,
         })),
     };
-    PluginRequest {
-        binding: binding.name.clone(),
-        plugin: binding.plugin.clone(),
-        mode: binding.mode,
-        settings: "{}".into(),
-        question,
-    }
+    binding.request(question)
 }

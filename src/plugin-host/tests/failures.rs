@@ -157,6 +157,7 @@ fn plugin_that_keeps_failing_is_in_quarantine_for_a_while() {
         report[0].quarantined,
         [QuarantineReport {
             hook: Hook::PoolSize,
+            mode: Mode::Enforce,
             namespace: "agents".to_owned(),
             until: now() + Duration::from_secs(32),
         }]

@@ -3,7 +3,7 @@
 mod isolation;
 
 use jiff::{SignedDuration, Timestamp};
-use paddock_core::binding::{Binding, Bindings, FailurePolicy, Mode, Selector};
+use paddock_core::binding::{Binding, Bindings, FailurePolicy};
 use paddock_core::question::{
     Answer, Failure, FailureKind, Hook, IdleAnswer, IdleQuestion, IdleTier, PluginRef, PluginReply, PluginRequest,
     PoolSizeAnswer, PoolSizeQuestion, Question,
@@ -68,18 +68,10 @@ impl PluginClient {
     /// The bindings of the built-ins and of the test.
     pub(crate) fn bindings(&self) -> Bindings {
         let built_in = |name: &str, hook: Hook| Binding {
-            name: format!("{name}/{}", hook.as_str()),
-            hook,
-            plugin: plugin(name),
             order: Binding::BUILT_IN_ORDER,
-            namespaces: Selector::default(),
-            objects: Selector::default(),
-            kinds: vec![],
-            settings: "{}".to_owned(),
             failure_policy: FailurePolicy::Fail,
             built_in: true,
-            mode: Mode::Enforce,
-            not_loaded: None,
+            ..Binding::new(plugin(name), hook)
         };
         let built_ins = [
             built_in("require-isolation", Hook::Admission),

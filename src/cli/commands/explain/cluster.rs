@@ -1,4 +1,4 @@
-//! The story as the API server tells it: the status of the object, and the Events about it.
+//! The explanation that the API server can give: the status of the object, and the Events about it.
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Client, Config};
-use paddock_core::story::{Section, Story, condition, when};
+use paddock_core::explanation::{Explanation, Section, condition, when};
 use paddock_core::text::truncate;
 use paddock_kube::watch;
 use serde_json::Value;
@@ -17,7 +17,7 @@ use crate::usage::bad_usage;
 /// The title of the section with the Events.
 pub(super) const EVENTS: &str = "Events";
 
-/// The most Events that are told, the newest.
+/// The most Events that are shown. They are the newest ones.
 const EVENTS_MAX: usize = 20;
 /// The longest text of an Event that is shown, in characters.
 const EVENT_CHARS_MAX: usize = 1024;
@@ -42,8 +42,8 @@ const FIELDS: [(&str, &str); 16] = [
     ("/readyReplicas", "The number that are Ready is"),
 ];
 
-/// The story of an object, and what is missing in it.
-pub(super) async fn story(config: Config, of: &Object) -> anyhow::Result<(Story, Vec<String>)> {
+/// The explanation of an object, and notes about the parts that are missing.
+pub(super) async fn explanation(config: Config, of: &Object) -> anyhow::Result<(Explanation, Vec<String>)> {
     let client = Client::try_from(config).context("making a client of the API server")?;
     let mut found = None;
     for kind in of.kind.kinds() {
@@ -64,7 +64,7 @@ pub(super) async fn story(config: Config, of: &Object) -> anyhow::Result<(Story,
         Ok(lines) => sections.push(Section::new(EVENTS, lines)),
         Err(error) => notes.push(format!("the Events about it cannot be read: {error}")),
     }
-    Ok((Story { object: of.to_string(), uid, sections }, notes))
+    Ok((Explanation { object: of.to_string(), uid, sections }, notes))
 }
 
 /// The sections about the object itself.
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn status_is_told() {
+    fn status_is_sentences() {
         let object = json!({
             "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox",
             "metadata": {"name": "s", "uid": "u", "creationTimestamp": "2027-01-15T08:00:00Z"},

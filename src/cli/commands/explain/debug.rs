@@ -1,11 +1,11 @@
-//! The story as the debug endpoint of the operator tells it.
+//! The explanation that the debug endpoint of the operator serves.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use http::{Request, Uri};
 use kube::{Client, Config};
-use paddock_core::story::Story;
+use paddock_core::explanation::Explanation;
 
 use super::object::Object;
 
@@ -14,8 +14,8 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// The time for its answer.
 const READ: Duration = Duration::from_secs(10);
 
-/// The story of an object.
-pub(super) async fn story(url: &Uri, object: &Object) -> anyhow::Result<Story> {
+/// The explanation of an object.
+pub(super) async fn explanation(url: &Uri, object: &Object) -> anyhow::Result<Explanation> {
     let mut config = Config::new(url.clone());
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(READ);
@@ -23,5 +23,5 @@ pub(super) async fn story(url: &Uri, object: &Object) -> anyhow::Result<Story> {
     let path = format!("/debug/explain/{}/{}/{}", object.kind.name(), object.namespace, object.name);
     let request = Request::get(path).body(Vec::new()).context("making a request")?;
     let answer = client.request_text(request).await?;
-    serde_json::from_str(&answer).context("its answer is no story: it may be an operator of another version")
+    serde_json::from_str(&answer).context("its answer is not an explanation: the operator may have another version")
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use clap::ValueEnum;
 use paddock_api::kind::Kind;
 
-/// The kinds whose objects have a story.
+/// The kinds whose objects can be explained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Explained {
     /// A Sandbox.

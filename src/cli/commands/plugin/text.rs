@@ -45,6 +45,15 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Value> {
     serde_json::to_value(yaml).context("a value that JSON does not have")
 }
 
+/// Replaces the text of a patch in an answer by its value, because two texts of one patch are equal.
+pub(super) fn parse_patch(answer: &mut Value) {
+    if let Some(patch) = answer.get_mut("patch")
+        && let Some(Ok(value)) = patch.as_str().map(serde_json::from_str)
+    {
+        *patch = value;
+    }
+}
+
 /// A value in YAML, with the fields in the order of its type.
 pub(super) fn yaml<T: Serialize>(value: &T) -> anyhow::Result<String> {
     let mut text = Vec::new();

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use paddock_api::SandboxPolicySpec;
 use paddock_core::admission::Cause;
-use paddock_plugin_host::{Candidate, Host, SettingsError};
+use paddock_core::question::Hook;
+use paddock_plugin_host::{Candidate, Host, Plugin, SettingsError};
 use parking_lot::RwLock;
 use serde_json::Value;
 
@@ -50,7 +51,7 @@ impl Candidates {
                  Ready of the policy will report a fault"
             )));
         };
-        if let Some(message) = lacks_hook(&candidate, &spec) {
+        if let Some(message) = missing_hook(candidate.plugin(), spec.hook) {
             return Err(Cause { field: "spec.hook".to_owned(), message });
         }
         match host.check_settings(&candidate, spec.hook, &config.settings) {
@@ -64,17 +65,14 @@ impl Candidates {
     }
 }
 
-fn lacks_hook(candidate: &Candidate, spec: &SandboxPolicySpec) -> Option<String> {
-    let plugin = candidate.plugin();
+/// The message about a hook that a plugin does not export.
+pub(super) fn missing_hook(plugin: &Plugin, hook: Hook) -> Option<String> {
+    if plugin.hooks.contains(&hook) {
+        return None;
+    }
     let exports: Vec<&str> = plugin.hooks.iter().map(|hook| hook.as_str()).collect();
-    (!plugin.hooks.contains(&spec.hook)).then(|| {
-        format!(
-            "SandboxPlugin {} does not export {}; it exports {}",
-            spec.plugin,
-            spec.hook.as_str(),
-            exports.join(", ")
-        )
-    })
+    let (name, hook, exports) = (&plugin.plugin.name, hook.as_str(), exports.join(", "));
+    Some(format!("SandboxPlugin {name} does not export {hook}; it exports {exports}"))
 }
 
 /// The path of the field that a plugin refuses, and its message. Plugins begin their messages with the path of the field

@@ -1,7 +1,7 @@
 //! Watches SandboxPlugins, SandboxPolicies and the ConfigMaps with components.
 //!
 //! ConfigMaps are read in the operator's own namespace alone. A component decides about the Sandboxes of the whole
-//! cluster, and whoever may write a ConfigMap elsewhere need not have that right.
+//! cluster, and a user who may write ConfigMaps elsewhere need not have that right.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use paddock_api::{SandboxPlugin, SandboxPolicy};
 use tokio::sync::watch;
 use tracing::warn;
 
+use super::ObjectContent;
 use super::follow::{Followed, Update, follow};
 use super::read::{self, Components};
-use super::{ObjectContent, PluginObject, PolicyObject};
 
 /// The source of plugins and policies in a cluster.
 pub struct ObjectSource {
@@ -64,16 +64,7 @@ impl ObjectSource {
             }
             None => stream::iter([News::Components(Update::Objects(BTreeMap::new()))]).boxed(),
         };
-        let state = State {
-            namespace,
-            seen,
-            plugins: None,
-            policies: None,
-            unreadable: BTreeMap::new(),
-            maps: None,
-            maps_fault: None,
-            last: None,
-        };
+        let state = State::new(namespace, seen);
         let news = stream::select_all([plugins, policies, maps]);
         news.scan(state, |state, news| future::ready(Some(state.take_in(news)))).filter_map(future::ready)
     }
@@ -95,12 +86,25 @@ struct State {
     maps: Option<BTreeMap<String, Components>>,
     /// The policies that cannot be read and of which no former version is known, each with the error.
     unreadable: BTreeMap<String, String>,
-    /// Why the ConfigMaps are not known. It concerns the plugins alone that have their component in one.
+    /// The reason why the ConfigMaps are not known. It concerns only the plugins whose component is in a ConfigMap.
     maps_fault: Option<String>,
     last: Option<ObjectContent>,
 }
 
 impl State {
+    fn new(namespace: Option<String>, seen: watch::Sender<SeenObjects>) -> Self {
+        Self {
+            namespace,
+            seen,
+            plugins: None,
+            policies: None,
+            unreadable: BTreeMap::new(),
+            maps: None,
+            maps_fault: None,
+            last: None,
+        }
+    }
+
     /// The new content, if the news change it.
     fn take_in(&mut self, news: News) -> Option<Result<ObjectContent, String>> {
         let fault = match news {
@@ -142,7 +146,7 @@ impl State {
         }
         let none = BTreeMap::new();
         let maps = match (&self.maps, &self.maps_fault) {
-            // Those that are known stay in force.
+            // The ConfigMaps that are known stay in force.
             (Some(maps), _) => Ok(maps),
             (None, Some(fault)) => Err(fault.as_str()),
             (None, None) if plugins.values().any(|plugin| plugin.spec.source.config_map.is_some()) => return None,
@@ -150,14 +154,8 @@ impl State {
         };
         let of_plugin = |object: &Arc<SandboxPlugin>| read::plugin(object, self.namespace.as_deref(), maps);
         let content = ObjectContent {
-            plugins: plugins
-                .iter()
-                .map(|(name, object)| (name.clone(), of_plugin(object)))
-                .collect::<BTreeMap<_, PluginObject>>(),
-            policies: policies
-                .iter()
-                .map(|(name, object)| (name.clone(), read::policy(object)))
-                .collect::<BTreeMap<_, PolicyObject>>(),
+            plugins: plugins.iter().map(|(name, object)| (name.clone(), of_plugin(object))).collect(),
+            policies: policies.iter().map(|(name, object)| (name.clone(), read::policy(object))).collect(),
             unreadable: self.unreadable.clone(),
         };
         self.seen.send_replace(SeenObjects { plugins: plugins.clone(), policies: policies.clone() });
@@ -188,16 +186,7 @@ mod tests {
     use super::*;
 
     fn state() -> State {
-        State {
-            namespace: Some("paddock".to_owned()),
-            seen: watch::Sender::new(SeenObjects::default()),
-            plugins: None,
-            policies: None,
-            unreadable: BTreeMap::new(),
-            maps: None,
-            maps_fault: None,
-            last: None,
-        }
+        State::new(Some("paddock".to_owned()), watch::Sender::new(SeenObjects::default()))
     }
 
     /// The content after these plugins were listed, and after the ConfigMaps could not be.
@@ -226,6 +215,7 @@ mod tests {
         let error = content.plugins["mine"].component.as_ref().err().unwrap();
         assert_eq!(error, "spec.source.configMap: no right");
     }
+
     #[test]
     fn policy_that_cannot_be_read_is_the_former_version_or_fails() {
         let policy = json!({

@@ -14,7 +14,7 @@ use paddock_core::question::PluginRef;
 use paddock_plugin_host::Host;
 
 use self::plugins::{ComponentLoader, LoadedPlugin};
-use self::policies::{BoundPolicy, binding_name};
+use self::policies::BoundPolicy;
 use super::ObjectContent;
 use super::check::Candidates;
 use crate::plugins::loading;
@@ -80,10 +80,10 @@ impl ObjectLoader {
         of_policies.chain(of_unread).collect()
     }
 
-    /// What is not known and may be a policy of any hook, by the name under which it appears among the plugins, each with
-    /// the reason. Every hook fails by its default policy then.
+    /// The unknown objects by the names under which they appear among the plugins, each with the reason. An unknown object
+    /// may be a policy of any hook, so every hook fails by its default policy.
     fn unknown(&self) -> impl Iterator<Item = (String, &String)> {
-        let policies = self.content.unreadable.iter().map(|(name, error)| (binding_name(name), error));
+        let policies = self.content.unreadable.iter().map(|(name, error)| (Binding::name_of_policy(name), error));
         self.unread.iter().map(|error| (OBJECTS.to_owned(), error)).chain(policies)
     }
 

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::ByteString;
 use kube::ResourceExt as _;
 use paddock_api::document::Document;
-use paddock_api::{ConfigMapKey, PolicyMode, SandboxPlugin, SandboxPolicy, SandboxPolicySpec};
-use paddock_core::binding::Mode;
+use paddock_api::{ConfigMapKey, SandboxPlugin, SandboxPolicy, SandboxPolicySpec};
 use paddock_plugin_host::BUILT_INS;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -103,12 +102,7 @@ pub(super) fn policy(object: &SandboxPolicy) -> PolicyObject {
         generation: object.metadata.generation.unwrap_or_default(),
         plugin: object.spec.plugin.clone(),
         hook: object.spec.hook,
-        mode: match object.spec.mode.unwrap_or_default() {
-            PolicyMode::Enforce => Mode::Enforce,
-            PolicyMode::Warn => Mode::Warn,
-            PolicyMode::Audit => Mode::Audit,
-            PolicyMode::Shadow => Mode::Shadow,
-        },
+        mode: object.spec.mode.unwrap_or_default(),
         config: config(&object.spec),
     }
 }

@@ -12,10 +12,10 @@ use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::runtime::events::{EventType, Recorder};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use paddock_api::document::Document;
 use paddock_api::names::{condition, object, reason};
-use paddock_api::{SandboxPlugin, SandboxPluginStatus, SandboxPolicy};
+use paddock_api::{PluginReplica, SandboxPlugin, SandboxPluginStatus};
 use paddock_core::conditions::find_condition;
 use paddock_kube::clock::Clock;
 use paddock_kube::pace::Pace;
@@ -110,9 +110,9 @@ impl Reporter {
             let Reporter { seen, states, leading, .. } = &mut reports.reporter;
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = changed(seen) => {}
-                () = changed(states) => {}
-                () = changed(leading) => {}
+                Ok(()) = seen.changed() => {}
+                Ok(()) = states.changed() => {}
+                Ok(()) = leading.changed() => {}
                 Some(replicas) = pods.next() => reports.replicas = Some(replicas),
                 () = sleep(pause) => {}
             }
@@ -151,15 +151,13 @@ impl Reporter {
 /// Whether a Pod is Ready.
 fn is_ready(pod: &Document) -> bool {
     let status: Value = serde_json::from_str(pod.status()).unwrap_or_default();
-    let conditions = status["conditions"].as_array().into_iter().flatten();
-    conditions.into_iter().any(|condition| condition["type"] == condition::READY && condition["status"] == "True")
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions.any(|condition| condition["type"] == condition::READY && condition["status"] == "True")
 }
 
-/// Waits for the next value, and for ever if there is none, because the sender ended.
-async fn changed<T>(values: &mut watch::Receiver<T>) {
-    if values.changed().await.is_err() {
-        std::future::pending::<()>().await;
-    }
+/// The entries of all replicas in the status of a plugin.
+fn entries(plugin: &SandboxPlugin) -> impl Iterator<Item = &PluginReplica> {
+    plugin.status.iter().flat_map(|status| &status.replicas)
 }
 
 impl StatusReports {
@@ -188,8 +186,8 @@ impl StatusReports {
                 continue;
             }
             let before = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-            let of = Subject::policy(name, policy);
-            complete &= self.apply_conditions(of, json!(status), (before, &status.conditions)).await;
+            let subject = Subject::new(name, &**policy);
+            complete &= self.apply_conditions(subject, json!(status), (before, &status.conditions)).await;
         }
         complete
     }
@@ -197,7 +195,7 @@ impl StatusReports {
     async fn write_entry(&mut self, name: &str, plugin: &SandboxPlugin, state: &LoadedState) -> bool {
         let replica = self.reporter.replica.name();
         let entry = status::entry(&replica, state, self.reporter.calls.of(name));
-        let seen = plugin.status.iter().flat_map(|status| &status.replicas).find(|entry| entry.name == replica);
+        let seen = entries(plugin).find(|entry| entry.name == replica);
         let is_due = |written: &Instant| written.elapsed() >= limits::PLUGIN_CALLS_INTERVAL;
         let due = match seen {
             Some(seen) if *seen == entry => false,
@@ -210,8 +208,7 @@ impl StatusReports {
             return true;
         }
         self.entries.insert(name.to_owned(), Instant::now());
-        self.apply(&Subject::plugin(name, plugin), &self.reporter.replica.manager(), json!({ "replicas": [entry] }))
-            .await
+        self.apply(&Subject::new(name, plugin), &self.reporter.replica.manager(), json!({ "replicas": [entry] })).await
     }
 
     async fn write_conditions(&mut self, name: &str, plugin: &SandboxPlugin) -> bool {
@@ -220,8 +217,8 @@ impl StatusReports {
         if (SandboxPluginStatus { replicas: Vec::new(), ..before.clone() }) == status {
             return true;
         }
-        let of = Subject::plugin(name, plugin);
-        self.apply_conditions(of, json!(status), (&before.conditions, &status.conditions)).await
+        let subject = Subject::new(name, plugin);
+        self.apply_conditions(subject, json!(status), (&before.conditions, &status.conditions)).await
     }
 
     /// Applies what only the leader writes, and reports a change of the condition Ready in an Event.
@@ -255,12 +252,10 @@ impl StatusReports {
 
     /// Removes the entries of Pods that do not exist any more, as their own field managers.
     async fn remove_gone(&self, name: &str, plugin: &SandboxPlugin) -> bool {
-        let entries = plugin.status.iter().flat_map(|status| &status.replicas);
-        let gone = entries.filter(|entry| status::is_gone(&entry.name, self.replicas.as_ref()));
         let mut complete = true;
-        for entry in gone {
+        for entry in entries(plugin).filter(|entry| status::is_gone(&entry.name, self.replicas.as_ref())) {
             let (_, pod) = entry.name.split_once('/').unwrap_or_default();
-            complete &= self.apply(&Subject::plugin(name, plugin), &manager(pod), json!({})).await;
+            complete &= self.apply(&Subject::new(name, plugin), &manager(pod), json!({})).await;
         }
         complete
     }
@@ -270,9 +265,8 @@ impl StatusReports {
         let seen = self.reporter.seen.borrow().clone();
         let replica = self.reporter.replica.name();
         for (name, plugin) in &seen.plugins {
-            let entries = plugin.status.iter().flat_map(|status| &status.replicas);
-            if entries.into_iter().any(|entry| entry.name == replica) {
-                self.apply(&Subject::plugin(name, plugin), &self.reporter.replica.manager(), json!({})).await;
+            if entries(plugin).any(|entry| entry.name == replica) {
+                self.apply(&Subject::new(name, &**plugin), &self.reporter.replica.manager(), json!({})).await;
             }
         }
     }
@@ -294,7 +288,10 @@ impl StatusReports {
                 debug!(name = subject.name, message = status.message, "the status was not written");
                 true
             }
-            Err(error) => failed(&error, subject.name),
+            Err(error) => {
+                warn!(name = subject.name, %error, "the status of a plugin or policy cannot be written");
+                false
+            }
         }
     }
 
@@ -303,16 +300,12 @@ impl StatusReports {
     }
 }
 
-/// Whether a condition is worth an Event. To wait for the other replicas is part of every change.
+/// Whether a condition is worth an Event. Every change includes a wait for the other replicas, so this wait gets no
+/// Event.
 fn is_news(was: Option<&Condition>, now: &Condition) -> bool {
     let same =
         was.is_some_and(|was| (&was.status, &was.reason, &was.message) == (&now.status, &now.reason, &now.message));
     !same && now.reason != reason::WAITING_FOR_REPLICAS
-}
-
-fn failed(error: &dyn std::fmt::Display, name: &str) -> bool {
-    warn!(name, %error, "the status of a plugin or policy cannot be written");
-    false
 }
 
 /// The object of a write.
@@ -323,12 +316,8 @@ struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    fn plugin(name: &'a str, plugin: &SandboxPlugin) -> Self {
-        Self { resource: ApiResource::erase::<SandboxPlugin>(&()), name, uid: plugin.uid().unwrap_or_default() }
-    }
-
-    fn policy(name: &'a str, policy: &SandboxPolicy) -> Self {
-        Self { resource: ApiResource::erase::<SandboxPolicy>(&()), name, uid: policy.uid().unwrap_or_default() }
+    fn new<K: Resource<DynamicType = ()>>(name: &'a str, object: &K) -> Self {
+        Self { resource: ApiResource::erase::<K>(&()), name, uid: object.uid().unwrap_or_default() }
     }
 }
 

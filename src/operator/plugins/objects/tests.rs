@@ -60,7 +60,10 @@ impl World {
 
     fn look(&mut self) -> &mut Self {
         self.now += Duration::from_secs(1);
-        let object = |name: &String, spec: &Value| json!({ "metadata": { "name": name, "uid": format!("uid-{name}"), "generation": 1 }, "spec": spec });
+        let object = |name: &String, spec: &Value| {
+            let metadata = json!({ "name": name, "uid": format!("uid-{name}"), "generation": 1 });
+            json!({ "metadata": metadata, "spec": spec })
+        };
         let plugins = self.plugins.iter().map(|(name, spec)| {
             let plugin = serde_json::from_value(object(name, spec)).unwrap();
             (name.clone(), read::plugin(&plugin, Some("sys"), Ok(&self.maps)))

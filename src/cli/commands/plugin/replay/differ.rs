@@ -6,6 +6,8 @@ use paddock_core::record::is_same_text;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::commands::plugin::text::parse_patch;
+
 /// A field that differs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Field {
@@ -28,12 +30,7 @@ pub(super) fn differences(
         if let Some(fields) = value.as_object_mut() {
             fields.retain(|field, _| !ignored.contains(field));
         }
-        // Two texts of one patch are equal.
-        if let Some(patch) = value.get_mut("patch")
-            && let Some(Ok(parsed)) = patch.as_str().map(serde_json::from_str)
-        {
-            *patch = parsed;
-        }
+        parse_patch(&mut value);
         Ok(value)
     };
     let failure = |failure: &Failure| json!({ "kind": failure.kind.as_str(), "message": failure.message });

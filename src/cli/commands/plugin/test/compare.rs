@@ -4,6 +4,8 @@ use anyhow::Context as _;
 use paddock_core::question::{Answer, Hook, form};
 use serde_json::{Map, Value, json};
 
+use crate::commands::plugin::text::parse_patch;
+
 /// The variants of answers that have a value. A case may name the variant alone.
 const VARIANTS: [(&str, &str); 2] = [("verdict", "deny"), ("choice", "class")];
 
@@ -30,14 +32,7 @@ pub(super) fn differences(hook: Hook, answer: &Answer, expected: &Map<String, Va
         }
     }
     let mut expected = completed(hook, &got, &expected)?;
-    // Two texts of one patch are equal.
-    for answer in [&mut got, &mut expected] {
-        if let Some(patch) = answer.get_mut("patch")
-            && let Some(Ok(value)) = patch.as_str().map(serde_json::from_str)
-        {
-            *patch = value;
-        }
-    }
+    [&mut got, &mut expected].into_iter().for_each(parse_patch);
     diff("", &expected, &got, &mut found);
     Ok(found)
 }

@@ -6,7 +6,7 @@ use paddock_plugin_host::{Candidate, Host, SettingsError};
 
 use super::plugins::LoadedPlugin;
 use crate::plugins::loading;
-use crate::plugins::objects::check::settings_field;
+use crate::plugins::objects::check::{missing_hook, settings_field};
 use crate::plugins::objects::{Fault, FaultReason, PolicyObject};
 use crate::plugins::plugin_config::PluginConfig;
 
@@ -40,11 +40,6 @@ impl BoundPolicy {
     pub(super) fn waits(&self) -> bool {
         self.tried.is_none()
     }
-}
-
-/// The name of the binding of a policy. The bindings of files have names in lower case.
-pub(super) fn binding_name(policy: &str) -> String {
-    format!("SandboxPolicy/{policy}")
 }
 
 /// The reason why a policy has no binding with its plugin.
@@ -93,7 +88,7 @@ pub(super) fn update(
         Ok(binding) => {
             let (plugin, hook) = (&binding.plugin.name, binding.hook.as_str());
             tracing::info!(policy = name, plugin, hook, digest = binding.plugin.digest, "SandboxPolicy in force");
-            policy.binding = Some(Binding { name: binding_name(name), ..binding });
+            policy.binding = Some(Binding { name: Binding::name_of_policy(name), ..binding });
             policy.fault = None;
         }
         Err(Unbound { fault, retry, keeps_former }) => {
@@ -131,11 +126,8 @@ fn bind(host: &Host, object: &PolicyObject, plugin: Option<&LoadedPlugin>) -> Re
     let config = PluginConfig::parse(&object.config, host.config().limits)
         .map_err(|error| Unbound::refused(FaultReason::InvalidSpec, format!("spec.{error}")))?;
     let plugin = candidate.plugin();
-    if !plugin.hooks.contains(&hook) {
-        let exports: Vec<&str> = plugin.hooks.iter().map(|hook| hook.as_str()).collect();
-        let (hook, exports) = (hook.as_str(), exports.join(", "));
-        let message = format!("spec.hook: SandboxPlugin {name} does not export {hook}; it exports {exports}");
-        return Err(Unbound::refused(FaultReason::HookNotExported, message));
+    if let Some(message) = missing_hook(plugin, hook) {
+        return Err(Unbound::refused(FaultReason::HookNotExported, format!("spec.hook: {message}")));
     }
     host.check_settings(candidate, hook, &config.settings).map_err(|error| match error {
         SettingsError::Busy(_) => {
@@ -154,7 +146,7 @@ fn failing(host: &Host, (name, object): (&str, &PolicyObject), error: &str) -> B
     let config = PluginConfig::salvage(&object.config, host.config().limits);
     let plugin = PluginRef { name: object.plugin.clone(), digest: String::new() };
     Binding {
-        name: binding_name(name),
+        name: Binding::name_of_policy(name),
         mode: object.mode,
         not_loaded: Some(error.to_owned()),
         ..loading::binding((&plugin, object.hook), &config)

@@ -1,9 +1,9 @@
 //! The state of the objects on this replica: for their status, and for the debug pages and metrics.
 
+use paddock_core::binding::Binding;
 use paddock_plugin_host::Candidate;
 
 use super::ObjectLoader;
-use super::policies::binding_name;
 use crate::plugins::loader::{PluginState, PluginStatus};
 use crate::plugins::objects::{BoundState, LoadedState, ObjectStates};
 
@@ -60,7 +60,7 @@ impl ObjectLoader {
         let faulty = policies.into_iter().filter_map(|(name, policy)| {
             let fault = policy.fault?;
             Some(PluginStatus {
-                name: binding_name(&name),
+                name: Binding::name_of_policy(&name),
                 state: state(true, policy.digest.is_some()),
                 hooks: self.policies.get(&name)?.binding.iter().map(|binding| binding.hook).collect(),
                 error: Some(fault.message),

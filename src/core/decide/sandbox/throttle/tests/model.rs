@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use paddock_api::kind::{Key, Kind};
 use serde_json::{Value, json};
 
-use crate::binding::{Binding, Bindings, FailurePolicy, Mode, Selector};
+use crate::binding::{Binding, Bindings};
 use crate::decide::{decide, questions};
 use crate::object::Object;
 use crate::plan::{Action, Op, Outcome, Plan};
@@ -60,20 +60,8 @@ pub(super) struct Model {
 }
 
 pub(super) fn binding() -> Binding {
-    Binding {
-        name: "test/idle".to_owned(),
-        hook: Hook::Idle,
-        plugin: PluginRef { name: "test".to_owned(), digest: "sha256:0".to_owned() },
-        order: Binding::BUILT_IN_ORDER,
-        namespaces: Selector::default(),
-        objects: Selector::default(),
-        kinds: vec![],
-        settings: "{}".to_owned(),
-        failure_policy: FailurePolicy::default_of(Hook::Idle),
-        built_in: true,
-        mode: Mode::Enforce,
-        not_loaded: None,
-    }
+    let plugin = PluginRef { name: "test".to_owned(), digest: "sha256:0".to_owned() };
+    Binding { order: Binding::BUILT_IN_ORDER, built_in: true, ..Binding::new(plugin, Hook::Idle) }
 }
 
 pub(super) fn pair(cpu: (&str, &str)) -> (String, String) {

@@ -10,7 +10,7 @@ use paddock_api::names::condition as types;
 use super::words::{count, duration, list, when};
 use crate::conditions::is_true;
 use crate::model::{self, ClaimSource, FieldErrors, PoolChoice, PoolSize, desired_mode};
-use crate::object::{Body, Object};
+use crate::object::Object;
 use crate::snapshot::{ClaimSnapshot, Common, PoolSnapshot, SandboxSnapshot, Snapshot, TemplateSnapshot};
 use crate::text::truncate;
 
@@ -38,15 +38,13 @@ pub fn seen(snapshot: &Snapshot) -> Vec<String> {
 /// Sentences about the status of the object of a snapshot.
 #[must_use]
 pub fn status(snapshot: &Snapshot) -> Vec<String> {
-    let object = match snapshot {
-        Snapshot::Sandbox(snapshot) => &snapshot.sandbox,
-        Snapshot::Pool(snapshot) => &snapshot.pool,
-        Snapshot::Claim(snapshot) => &snapshot.claim,
-        Snapshot::Absent(_) | Snapshot::Terminating(_) | Snapshot::Observed(_) | Snapshot::Template(_) => {
-            return Vec::new();
-        }
+    let conditions = match snapshot {
+        Snapshot::Sandbox(snapshot) => snapshot.sandbox.sandbox().map(|parsed| &parsed.status.conditions),
+        Snapshot::Pool(snapshot) => snapshot.pool.pool().map(|parsed| &parsed.status.conditions),
+        Snapshot::Claim(snapshot) => snapshot.claim.claim().map(|parsed| &parsed.status.conditions),
+        Snapshot::Absent(_) | Snapshot::Terminating(_) | Snapshot::Observed(_) | Snapshot::Template(_) => None,
     };
-    conditions_of(object).iter().map(condition).collect()
+    conditions.into_iter().flatten().map(condition).collect()
 }
 
 /// A sentence about a condition.
@@ -56,25 +54,6 @@ pub fn condition(condition: &Condition) -> String {
     // The message may have the text of a plugin or of another client, and a terminal shows it.
     let message = if message.is_empty() { String::new() } else { format!(": {}", truncate(message, MESSAGE_CHARS)) };
     format!("{type_} is {status} since {} ({reason}){message}", when(since.0))
-}
-
-fn conditions_of(object: &Object) -> &[Condition] {
-    match &object.body {
-        Body::Sandbox(parsed) => &parsed.status.conditions,
-        Body::Pool(parsed) => &parsed.status.conditions,
-        Body::Claim(parsed) => &parsed.status.conditions,
-        Body::Template(_)
-        | Body::Pod(_)
-        | Body::Service(_)
-        | Body::VolumeClaim(_)
-        | Body::NetworkPolicy(_)
-        | Body::EndpointSlice(_)
-        | Body::ServiceEndpoints(_)
-        | Body::Namespace
-        | Body::Node(_)
-        | Body::RuntimeClass(_)
-        | Body::StorageClass => &[],
-    }
 }
 
 fn object(object: &Object, common: &Common) -> Vec<String> {
@@ -178,11 +157,11 @@ fn pool(snapshot: &PoolSnapshot) -> Vec<String> {
         Some(Err(errors)) => lines.push(invalid(errors)),
         None => {}
     }
-    let leaving = members.iter().filter(|m| m.leaving || m.sandbox.meta.deletion_timestamp.is_some()).count();
-    let ready = |object: &Object| is_true(conditions_of(object), types::READY);
-    let stays = members.iter().filter(|m| !m.leaving && m.sandbox.meta.deletion_timestamp.is_none());
-    let ready = stays.clone().filter(|m| ready(&m.sandbox)).count();
-    let other = stays.count() - ready;
+    let is_ready = |object: &Object| object.sandbox().is_some_and(|s| is_true(&s.status.conditions, types::READY));
+    let staying = members.iter().filter(|m| !m.leaving && m.sandbox.meta.deletion_timestamp.is_none());
+    let ready = staying.clone().filter(|m| is_ready(&m.sandbox)).count();
+    let staying = staying.count();
+    let (other, leaving) = (staying - ready, members.len() - staying);
     let all = count(members.len(), "Sandbox", "Sandboxes");
     lines.push(format!(
         "It has {all}: {ready} Ready, {other} not Ready, and {leaving} that a claim takes or that are deleted."
@@ -190,17 +169,10 @@ fn pool(snapshot: &PoolSnapshot) -> Vec<String> {
     let touched = members.iter().filter(|member| member.touched.is_some()).map(|member| &*member.sandbox.key.name);
     let touched: Vec<&str> = touched.collect();
     if !touched.is_empty() {
-        lines.push(format!("Somebody changed Sandboxes of it, so that no claim gets them: {}.", list(touched)));
+        lines.push(format!("No claim gets these of its Sandboxes, because somebody changed them: {}.", list(touched)));
     }
-    let claimed = snapshot.claimed as usize;
-    lines.push(format!(
-        "Of its Sandboxes, {} in the hands of claims.",
-        match claimed {
-            0 => "none is".to_owned(),
-            1 => "1 is".to_owned(),
-            more => format!("{more} are"),
-        }
-    ));
+    let claimed = count(snapshot.claimed as usize, "Sandbox", "Sandboxes");
+    lines.push(format!("Claims have {claimed} that it made."));
     let (seconds, buckets) = (common.settings.arrival_bucket_seconds, common.settings.arrival_buckets);
     let arrivals: usize = snapshot.demand.arrivals(common.now, seconds, buckets).iter().map(|n| *n as usize).sum();
     let (hits, misses) = snapshot.demand.hits_and_misses(common.now, seconds, buckets);

@@ -1,4 +1,4 @@
-//! The story of each kind, and the sentences about questions and answers.
+//! The explanation of each kind, and the sentences about questions and answers.
 
 use jiff::Timestamp;
 use paddock_api::Hook;
@@ -39,13 +39,13 @@ fn world(objects: &[(Kind, &str, Value)]) -> World {
     world
 }
 
-fn told(world: &World, kind: Kind, name: &str) -> String {
+fn explained(world: &World, kind: Kind, name: &str) -> String {
     let snapshot = world.snapshot(&Key::new(kind, "agents", name), now());
     [seen(&snapshot), status(&snapshot), decided(&decide(&snapshot, &[]))].concat().join("\n")
 }
 
 #[test]
-fn each_kind_is_told_by_what_its_snapshot_shows() {
+fn each_kind_is_explained_by_its_snapshot() {
     let pod = json!({"spec": {"containers": [{"name": "c", "image": "i"}]}});
     let ready = json!([{
         "type": "Ready", "status": "False", "reason": "DependenciesNotReady", "message": "Pod does not exist",
@@ -83,7 +83,7 @@ fn each_kind_is_told_by_what_its_snapshot_shows() {
                 "It should keep between 1 and 6 Sandboxes warm, and a plugin decides how many.",
                 "Its SandboxTemplate t does not exist.",
                 "It has no Sandbox: 0 Ready, 0 not Ready, and 0",
-                "Of its Sandboxes, none is in the hands of claims.",
+                "Claims have no Sandbox that it made.",
                 "No claim arrived in the last 10m.",
             ],
         ),
@@ -105,7 +105,7 @@ fn each_kind_is_told_by_what_its_snapshot_shows() {
         ),
         (Kind::Claim, "nothing", vec!["The operator sees no such object.", "Nothing had to be written."]),
     ] {
-        let text = told(&world, kind, name);
+        let text = explained(&world, kind, name);
         for part in parts {
             assert!(text.contains(part), "{name}: {part:?} is not in:\n{text}");
         }

@@ -1,4 +1,4 @@
-//! The story of an object, as a person would tell it: what was seen, asked, answered and decided.
+//! The explanation of an object in sentences: what was seen, asked, answered and decided.
 //!
 //! `/debug/explain` serves it, and `paddock explain` prints it. The texts contain names, times and messages, and never
 //! the content of objects.
@@ -17,20 +17,20 @@ pub use self::decided::decided;
 pub use self::seen::{condition, seen, status};
 pub use self::words::when;
 
-/// The story of one object.
+/// The explanation of one object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Story {
+pub struct Explanation {
     /// The kind, the namespace and the name of the object, such as `SandboxClaim agents/demo`.
     pub object: String,
     /// The UID of the object. Absent if the object does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
-    /// The parts of the story, in the order in which they are told.
+    /// The parts of the explanation, in the order of the output.
     pub sections: Vec<Section>,
 }
 
-/// A part of a story.
+/// A part of an explanation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Section {
     /// The title, such as `Seen`.
