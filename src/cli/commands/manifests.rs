@@ -19,9 +19,9 @@ pub(crate) struct ManifestsArgs {
     #[arg(long, value_name = "NAMESPACE", value_parser = parse_namespace, default_value = object::OPERATOR_NAMESPACE)]
     namespace: String,
     /// The only namespace that the operator serves (its flag --namespace). The operator gets rights to write only in this
-    /// namespace and in its own. Without the flag, it serves all namespaces. Several operators for one namespace each may
-    /// exist in a cluster, each in a namespace of its own. Only one of them may have the webhook, so give --webhook=off to
-    /// the others.
+    /// namespace and in its own, apart from Events, the webhook configurations and the status of plugins and policies.
+    /// Without the flag, it serves all namespaces. Several operators for one namespace each may exist in a cluster, each in
+    /// a namespace of its own. Only one of them may have the webhook, so give --webhook=off to the others.
     #[arg(long, value_name = "NAMESPACE", value_parser = parse_namespace)]
     served_namespace: Option<String>,
     /// Installs templates, pools and claims. With --extensions=false, the operator serves only Sandboxes.
