@@ -127,8 +127,8 @@ pub(super) struct SandboxArgs {
     #[arg(long, value_name = "QUANTITY", env = "PADDOCK_THROTTLE_CPU", value_parser = parse_throttle_cpu)]
     pub(super) throttle_cpu: Option<u32>,
     /// The interval at which the operator reads the CPU use of pods from metrics-server (metrics.k8s.io), from 1s to 1m, such
-    /// as 15s. It reads only while a plugin other than the built-in decides whether a running sandbox is idle. With 0s, idle
-    /// plugins get no CPU use.
+    /// as 15s. It reads only while a plugin of the directory or of a SandboxPolicy decides whether a running sandbox is idle.
+    /// With 0s, idle plugins get no CPU use.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_CPU_METRICS_INTERVAL", value_parser = parse_cpu_metrics_interval, default_value = "30s")]
     pub(super) cpu_metrics_interval: Duration,
     /// The time for which the start of an exec, attach, port-forward or proxied request keeps an idle sandbox running.
@@ -217,7 +217,7 @@ pub(super) struct WorkArgs {
     #[arg(long, value_name = "N", env = "PADDOCK_MAX_POOL_SIZE", default_value = "10000")]
     pub(super) max_pool_size: u32,
     /// Domain of labels that anybody may add to a warm sandbox or its pod. Its pool replaces a sandbox with another
-    /// added label. The flag may be repeated.
+    /// added label. The flag replaces the default domains, and may be repeated.
     #[arg(
         long,
         value_name = "DOMAIN",
