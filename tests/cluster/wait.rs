@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// The time that a test waits for any event. It is long, because a machine with two cores may run every other test and
 /// a build at the same time. Only a test that fails waits this long.
-pub const PATIENCE: Duration = Duration::from_secs(240);
+pub const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Polls until a predicate holds.
 ///

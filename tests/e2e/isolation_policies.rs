@@ -226,6 +226,12 @@ async fn policies_judge_every_field_and_kind_as_the_core_does() {
     assert!(!is_admitted(&ns, POD, &PLACES[0].object("a", &both)).await, "another field");
     let kata = with_label(&pod(&json!({ "spec": { "runtimeClassName": "kata" } })), "true");
     assert!(!is_admitted(&ns, POD, &PLACES[0].object("a", &kata)).await, "a class that is not named");
+    // Each policy has an effect at a time of its own.
+    let isolating = json!({ "metadata": { "name": "kata-qemu" }, "handler": "runc" });
+    eventually("the flags have an effect on RuntimeClasses", async || {
+        ns.post("/apis/node.k8s.io/v1/runtimeclasses?dryRun=All", &isolating).await.is_err()
+    })
+    .await;
     runtime_class_of_a_name_that_isolates_has_such_a_handler(&ns).await;
 }
 
