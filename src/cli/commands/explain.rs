@@ -96,7 +96,7 @@ struct Sourced {
     source: String,
     /// The parts that are missing, and the reasons.
     notes: Vec<String>,
-    #[serde(rename = "story")]
+    /// The explanation of the operator, or what the API server shows.
     explanation: Explanation,
 }
 

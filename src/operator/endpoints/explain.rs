@@ -85,7 +85,7 @@ fn trigger(trigger: Trigger) -> &'static str {
     match trigger {
         Trigger::Changed => "it changed",
         Trigger::Related => "something that it depends on changed",
-        Trigger::Wake => "it was time to",
+        Trigger::Wake => "a requeue was due",
         Trigger::Retry => "an earlier write did not succeed",
         Trigger::Leading => "this replica became the leader",
         Trigger::Resync => "every object is decided about once an hour",

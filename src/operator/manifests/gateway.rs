@@ -97,8 +97,9 @@ fn rights(settings: &Settings) -> Vec<Value> {
 /// The name of the role for reviews. An overlay for anonymous clients deletes it.
 const REVIEWERS: &str = "sandbox-router-auth-delegator";
 
-/// The policy that limits the right to patch Sandboxes: the gateway wakes what the operator suspended and may be woken by
-/// a request, and records activity. A stolen token changes nothing else of a Sandbox.
+/// The policy that limits the right to patch Sandboxes. The gateway resumes a Sandbox that the operator suspended, if a
+/// request may resume it. Of the annotations, the gateway writes `last-activity`, `keep-awake-until` and `idle-since`,
+/// and removes `suspended-by`. A stolen token changes nothing else of a Sandbox.
 fn policy(settings: &Settings, user: &str) -> [Value; 2] {
     let annotations = |of: &str| format!("{of}.metadata.?annotations.orValue({{}})");
     let (new, old) = (annotations("object"), annotations("oldObject"));
