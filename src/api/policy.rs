@@ -106,6 +106,16 @@ impl PolicyMode {
     }
 }
 
+
+    /// Whether the reply to the API server contains the decisions, without their effect: as warnings, or for the audit
+    /// log.
+    #[must_use]
+    pub fn notes(self) -> bool {
+        match self {
+            PolicyMode::Warn | PolicyMode::Audit => true,
+            PolicyMode::Enforce | PolicyMode::Shadow => false,
+        }
+    }
 /// A kind about whose admission plugins are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ReviewedKind {

@@ -55,17 +55,20 @@ use paddock_api::kind::Kind;
 use state::{Halt, ReviewState};
 
 /// Returns the requests for plugins that come next. If there are none, [`verdict`] is final.
+///
+/// Bindings that do not act come last. Once only they are left, the decision is final, and their answers add warnings and
+/// annotations at most.
 #[must_use]
 pub fn questions(review: &Review, context: &Context, replies: &[PluginReply]) -> Vec<PluginRequest> {
     let mut state = ReviewState::new(review, context, replies);
     match check(&mut state) {
         Err(Halt::Request(request)) => vec![*request],
-        Err(Halt::Deny(_)) | Ok(()) => Vec::new(),
+        Err(Halt::Deny(_)) | Ok(()) => state.into_later().map(|request| *request).into_iter().collect(),
     }
 }
 
-/// Returns the verdict. If a request has no reply, the plugin counts as one that did not answer, and the object is
-/// denied.
+/// Returns the verdict. If a request for a binding that acts has no reply, the plugin counts as one that did not answer,
+/// and the object is denied.
 #[must_use]
 pub fn verdict(review: &Review, context: &Context, replies: &[PluginReply]) -> ReviewVerdict {
     let mut state = ReviewState::new(review, context, replies);

@@ -30,6 +30,8 @@ pub enum UnenforcedEffect {
     Denied,
     /// The plugin gave no valid answer.
     Failed,
+    /// The review was over before the plugin answered, or before it could be asked.
+    Late,
 }
 
 impl UnenforcedEffect {

@@ -64,16 +64,27 @@ pub fn first_answer<'a, T>(
     question: impl Fn() -> Question,
     accept: impl Fn(&Answer) -> Result<T, String>,
 ) -> (Chain<'a, T>, Vec<PluginFailure>) {
+    let (chain, plugin_failures, others) = acting_answer(bindings, replies, &question, accept);
+    match (&chain, others.first()) {
+        (Chain::Request(_), _) | (_, None) => (chain, plugin_failures),
+        (Chain::Reply(..) | Chain::Failed(..) | Chain::NoBinding, Some(binding)) => {
+            (Chain::Request(Box::new(binding.request(question()))), plugin_failures)
+        }
+    }
+}
+
+/// Asks the bindings that act as [`first_answer`] does. Also returns the other bindings that have no reply yet.
+pub(super) fn acting_answer<'a, T>(
+    bindings: impl Iterator<Item = &'a Binding>,
+    replies: &[PluginReply],
+    question: impl Fn() -> Question,
+    accept: impl Fn(&Answer) -> Result<T, String>,
+) -> (Chain<'a, T>, Vec<PluginFailure>, Vec<&'a Binding>) {
     let named = bindings.filter(|b| !b.plugin.name.is_empty());
-    let (acting, others): (Vec<_>, Vec<_>) = named.partition(|binding| binding.mode.acts());
-    let (chain, plugin_failures) = ask_acting(acting.into_iter(), replies, &question, accept);
-    if matches!(chain, Chain::Request(_)) {
-        return (chain, plugin_failures);
-    }
-    match others.into_iter().find(|binding| reply(binding, None, replies).is_none()) {
-        Some(binding) => (Chain::Request(Box::new(binding.request(question()))), plugin_failures),
-        None => (chain, plugin_failures),
-    }
+    let (acting, mut others): (Vec<_>, Vec<_>) = named.partition(|binding| binding.mode.acts());
+    let (chain, plugin_failures) = ask_acting(acting.into_iter(), replies, question, accept);
+    others.retain(|binding| reply(binding, None, replies).is_none());
+    (chain, plugin_failures, others)
 }
 
 /// Asks the bindings that act, in order.

@@ -42,6 +42,8 @@ pub(super) struct ReviewState<'a> {
     audit: BTreeMap<String, String>,
     decided_by: Vec<DecidingPlugin>,
     plugin_failures: Vec<PluginFailure>,
+    /// The next request for a binding that does not act. It waits until nothing is left to decide.
+    later: Option<Box<PluginRequest>>,
 }
 
 impl<'a> ReviewState<'a> {
@@ -55,6 +57,20 @@ impl<'a> ReviewState<'a> {
             audit: BTreeMap::new(),
             decided_by: Vec::new(),
             plugin_failures: Vec::new(),
+            later: None,
+        }
+    }
+
+    /// The next request for a binding that does not act.
+    pub(super) fn into_later(self) -> Option<Box<PluginRequest>> {
+        self.later
+    }
+
+    /// Asks a binding that does not act after the decision. Those whose answers are in the reply to the API server come
+    /// first.
+    fn ask_later(&mut self, binding: &Binding, question: impl FnOnce(&Self) -> Question) {
+        if self.later.as_ref().is_none_or(|first| binding.mode.notes() && !first.mode.notes()) {
+            self.later = Some(Box::new(binding.request(question(self))));
         }
     }
 
@@ -121,17 +137,25 @@ impl<'a> ReviewState<'a> {
 
     /// Asks the admission plugins in order. Each gets the object with the changes of the ones before. The failure of one
     /// plugin decides about that plugin alone: the others are asked as ever, and the built-in is the last of them.
+    ///
+    /// A binding that does not act gets the object of its place in the order, and is asked after the decision. Until then,
+    /// the review continues as if it had answered.
     pub(super) fn ask_admission(&mut self, subject: &Subject) -> Result<(), Halt> {
         let bindings = self.admission_bindings(subject);
         for binding in bindings {
-            let Some(result) = chain::reply(binding, Some(&self.review.kind), self.replies) else {
-                let question = Question::Admission(Box::new(self.admission_question(subject)));
-                return Err(Halt::Request(Box::new(binding.request(question))));
+            let question = |state: &Self| Question::Admission(Box::new(state.admission_question(subject)));
+            let result = match (chain::reply(binding, Some(&self.review.kind), self.replies), binding.mode.acts()) {
+                (Some(result), true) => result,
+                (Some(result), false) => {
+                    self.note(binding, result);
+                    continue;
+                }
+                (None, true) => return Err(Halt::Request(Box::new(binding.request(question(self))))),
+                (None, false) => {
+                    self.ask_later(binding, question);
+                    continue;
+                }
             };
-            if !binding.mode.acts() {
-                self.note(binding, result);
-                continue;
-            }
             let failure = match result {
                 Ok(Answer::Admission(answer)) => match (&answer.verdict, self.patched(answer.patch.as_deref())) {
                     (Verdict::Deny(message), _) => {
@@ -238,13 +262,15 @@ impl<'a> ReviewState<'a> {
         let context = self.context;
         let labels = self.labels();
         let bindings = context.bindings.applying(Hook::RuntimeClass, &context.namespace_labels, &labels);
-        let (chain, plugin_failures) = chain::first_answer(
+        let question = |state: &Self| Question::RuntimeClass(Box::new(state.class_question()));
+        let (chain, plugin_failures, others) = chain::acting_answer(
             bindings,
             self.replies,
-            || Question::RuntimeClass(Box::new(self.class_question())),
+            || question(self),
             |answer| accept_class(answer, &context.classes, true),
         );
         self.plugin_failures.extend(plugin_failures);
+        others.into_iter().for_each(|binding| self.ask_later(binding, question));
         if let Some(binding) = chain.last_binding() {
             self.record_decision(binding);
         }

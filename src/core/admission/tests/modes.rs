@@ -39,7 +39,7 @@ fn denial_of_a_binding_that_does_not_act_is_a_warning_or_in_the_audit_log() {
     for (mode, warned, audited) in [(Mode::Warn, true, false), (Mode::Audit, false, true), (Mode::Shadow, false, false)]
     {
         let (asked, outcome) = decide(&review, &bound("noted", mode), answers);
-        assert_eq!(asked, ["noted/admission", "built-in/admission"], "{mode:?}");
+        assert_eq!(asked, ["built-in/admission", "noted/admission"], "{mode:?}");
         assert!(outcome.allowed() && outcome.plugin_failures.is_empty(), "{mode:?}");
         let text = "noted/admission would deny this: plugin noted: pin the image";
         assert_eq!(outcome.warnings.iter().any(|warning| warning == text), warned, "{mode:?}: {:?}", outcome.warnings);
@@ -68,6 +68,47 @@ fn patch_and_failure_of_a_binding_that_does_not_act_change_nothing() {
     let context = Context { bindings: Arc::new(Bindings::new(missing)), ..context() };
     let review = review(Entry::OwnKinds, Verb::Create, ("agents.x-k8s.io", "sandboxes"), sandbox());
     assert!(decide(&review, &context, answers).1.allowed());
+}
+
+/// Of four bindings in this order, those that act are asked first, and those with an answer in the reply before a shadow.
+#[test]
+fn bindings_that_do_not_act_are_asked_last_with_the_object_of_their_place() {
+    let modes =
+        [("shadow", Mode::Shadow), ("patching", Mode::Enforce), ("warned", Mode::Warn), ("last", Mode::Enforce)];
+    let of = |(order, (plugin, mode)): (usize, (&str, Mode))| Binding {
+        mode,
+        ..binding(plugin, Hook::Admission, i32::try_from(order).expect("small"), FailurePolicy::Fail)
+    };
+    let bindings = Bindings::new(modes.into_iter().enumerate().map(of).collect());
+    let context = Context { bindings: Arc::new(bindings), ..context() };
+    let review = review(Entry::OwnKinds, Verb::Create, ("agents.x-k8s.io", "sandboxes"), sandbox());
+    let (mut replies, mut saw) = (Vec::<PluginReply>::new(), Vec::new());
+    let mut decided = None;
+    while let Some(request) = questions(&review, &context, &replies).pop() {
+        if !request.mode.acts() && decided.is_none() {
+            decided = Some(verdict(&review, &context, &replies));
+        }
+        let Question::Admission(question) = &request.question else { panic!("{request:?}") };
+        saw.push((request.plugin.name.clone(), question.object.contains(r#""labels":{"a":"b"}"#)));
+        replies.push(PluginReply { result: answers(&request), request });
+    }
+    let seen: Vec<(&str, bool)> = saw.iter().map(|(plugin, patched)| (plugin.as_str(), *patched)).collect();
+    assert_eq!(seen, [("patching", false), ("last", true), ("warned", true), ("shadow", false)]);
+    let (decided, complete) = (decided.expect("a decision"), verdict(&review, &context, &replies));
+    assert_eq!((&decided.denial, &decided.patch), (&complete.denial, &complete.patch));
+    assert!(decided.allowed() && decided.plugin_failures.is_empty());
+}
+
+/// A shadow before the binding that denies is asked, and one after it is not, as if it acted.
+#[test]
+fn shadow_of_a_denied_object_is_asked_if_its_turn_would_have_come() {
+    let at = |order, plugin, mode| Binding { mode, ..binding(plugin, Hook::Admission, order, FailurePolicy::Fail) };
+    let bindings = vec![at(0, "before", Mode::Shadow), at(1, "noted", Mode::Enforce), at(2, "after", Mode::Shadow)];
+    let context = Context { bindings: Arc::new(Bindings::new(bindings)), ..context() };
+    let review = review(Entry::OwnKinds, Verb::Create, ("agents.x-k8s.io", "sandboxes"), sandbox());
+    let (asked, outcome) = decide(&review, &context, answers);
+    assert_eq!(asked, ["noted/admission", "before/admission"]);
+    assert_eq!(outcome.denial.map(|denial| denial.why), Some(Why::DeniedByPlugin));
 }
 
 #[test]
