@@ -238,6 +238,14 @@ pub const REVIEW_TIMEOUT: Duration = Duration::from_millis(1800);
 /// and those of the other listeners, they stay below the 1024 file descriptors that a process has by default.
 ///
 /// A client has five seconds for its first complete request, which a TLS handshake over a bad network needs. Then a
+/// The time from the first byte of a review, within which policies in the modes Warn and Audit have to answer so that the
+/// reply contains their notes. A plugin that needs its default deadline of 500 ms is in time after one that acts.
+pub const NOTES_TIMEOUT: Duration = Duration::from_millis(1300);
+
+/// The number of reviews that may go on after their replies, in order to ask policies in the mode Shadow. Such a review
+/// uses a thread and keeps its share of the memory of all reviews. Further ones are not asked, and counted.
+pub const SHADOW_REVIEWS: usize = 16;
+
 /// connection may be idle for longer than the 90 s after which Go's client closes it. If the server closed first, it
 /// could close under a call that was just sent.
 ///

@@ -5,6 +5,7 @@
 
 mod activity;
 mod app;
+mod asking;
 mod config_sync;
 mod memory;
 mod metrics;

@@ -1,6 +1,7 @@
 //! Answers reviews. Every request gets an answer within the time that the API server waits.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -8,27 +9,29 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
+use futures::TryStreamExt;
 use paddock_core::admission::{
     self, Activity, Context, Denial, Entry, Phase, PluginFailure, Review, ReviewVerdict, Verb, WarmReservations, Why,
 };
-use paddock_core::binding::Mode;
-use paddock_core::question::{FailureKind, PluginReply};
-use paddock_core::record::Subject;
-use paddock_core::unenforced::{UnenforcedAnswer, UnenforcedEffect, unenforced};
+use paddock_core::question::FailureKind;
+use paddock_core::unenforced::UnenforcedAnswer;
 use paddock_kube::clock::Clock;
 use paddock_kube::fair_queue::{FairQueue, Queued};
 use paddock_kube::server::{Intake, Refused};
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::activity::NewTouch;
+use super::asking::{Asker, Asking, Known};
 use super::memory;
 use super::metrics::Reviews;
+use super::registration::fails_closed;
 use super::wire::{self, Asked, Malformed};
 use crate::limits;
+use crate::plugins::PluginClient;
 use crate::plugins::objects::check::PolicyCheck;
-use crate::plugins::{PluginClient, ask_all};
 use crate::sync::UnsyncedKinds;
 use crate::world::SharedWorld;
 
@@ -51,9 +54,8 @@ pub fn look(world: SharedWorld, unsynced: watch::Receiver<UnsyncedKinds>, operat
 #[derive(Clone)]
 pub struct App {
     look: Look,
-    plugin_client: PluginClient,
+    asker: Asker,
     policy_check: PolicyCheck,
-    on_unenforced: OnUnenforced,
     activity: FairQueue<Activity>,
     touches: Option<FairQueue<NewTouch>>,
     reservations: Option<Arc<dyn WarmReservations>>,
@@ -68,14 +70,14 @@ impl App {
     pub fn new(look: Look, plugin_client: PluginClient, activity: FairQueue<Activity>, metrics: Reviews) -> Self {
         let (touches, reservations, clock) = (None, None, Clock::default());
         let policy_check: PolicyCheck = Arc::new(|_| Ok(None));
-        let on_unenforced: OnUnenforced = Arc::new(|_| ());
-        Self { look, plugin_client, policy_check, on_unenforced, activity, touches, reservations, metrics, clock }
+        let asker = Asker::new(plugin_client);
+        Self { look, asker, policy_check, activity, touches, reservations, metrics, clock }
     }
 
     /// The same app, which also checks SandboxPolicies, and passes on the answers for those that do not act.
     #[must_use]
     pub fn with_policies(self, policy_check: PolicyCheck, on_unenforced: OnUnenforced) -> Self {
-        Self { policy_check, on_unenforced, ..self }
+        Self { policy_check, asker: Asker { on_unenforced, ..self.asker }, ..self }
     }
 
     /// The same app, which also reserves warm Sandboxes for the claims that it admits.
@@ -116,6 +118,8 @@ enum Unanswered {
     Late,
     #[error("the review failed: {0}")]
     Broken(#[from] tokio::task::JoinError),
+    #[error("the review failed: the thread that asks plugins panicked")]
+    Undecided,
     #[error("the response cannot be serialized: {0}")]
     Write(#[from] serde_json::Error),
 }
@@ -132,8 +136,48 @@ impl Unanswered {
             Unanswered::Malformed(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
             Unanswered::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
             Unanswered::Late => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
-            Unanswered::Broken(_) | Unanswered::Write(_) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+            Unanswered::Broken(_) | Unanswered::Undecided | Unanswered::Write(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "InternalError")
+            }
         }
+    }
+}
+
+impl Unanswered {
+    /// Whether a request is denied for this reason, if it must not be admitted without a review. Without the list of all
+    /// objects, this replica does not answer at all: it counts as one that is still down.
+    fn denies(&self) -> bool {
+        match self {
+            Unanswered::NoSuchPath(..) | Unanswered::NotReady => false,
+            Unanswered::Refused(_)
+            | Unanswered::Malformed(_)
+            | Unanswered::Late
+            | Unanswered::Broken(_)
+            | Unanswered::Undecided
+            | Unanswered::Write(_) => true,
+        }
+    }
+
+    /// The denial of the request.
+    fn denial(&self, uid: String) -> Response {
+        let remedy = match self {
+            Unanswered::Refused(Refused::TooLarge(_) | Refused::TooCostly { .. }) => {
+                "make the object smaller, for example with fewer containers, volumes or annotations"
+            }
+            Unanswered::Refused(Refused::Busy | Refused::Broken(_)) | Unanswered::Late => {
+                "try again; if it stays so, look for slow plugins and for the load of the operator"
+            }
+            Unanswered::NoSuchPath(..)
+            | Unanswered::Malformed(_)
+            | Unanswered::NotReady
+            | Unanswered::Broken(_)
+            | Unanswered::Undecided
+            | Unanswered::Write(_) => "the log of the operator says more",
+        };
+        let (code, reason) = self.status();
+        let message =
+            format!("this object must not be admitted without a review, and its review failed: {self}; {remedy}");
+        Json(wire::denial_without_review(uid, (code.as_u16(), reason), &message)).into_response()
     }
 }
 
@@ -150,12 +194,13 @@ async fn handle(
     Extension(intake): Extension<Intake>,
     body: Body,
 ) -> Response {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let Some((phase, entry)) = place(&phase, &entry) else {
         return Unanswered::NoSuchPath(phase, entry).into_response();
     };
     let metrics = app.metrics.clone();
-    let answer = app.answer(phase, entry, &intake, body);
+    let (head, body) = Head::of(body);
+    let answer = app.answer((phase, entry, started), &intake, body);
     let answer = timeout(limits::REVIEW_TIMEOUT, answer).await.unwrap_or(Err(Unanswered::Late));
     match answer {
         Ok((answer, outcome)) => {
@@ -164,9 +209,38 @@ async fn handle(
         }
         Err(error) => {
             metrics.answered(phase, entry, "unanswered", started.elapsed());
-            error!(%error, entry = entry.as_str(), client = intake.peer(), "the review was not answered");
-            error.into_response()
+            error!(%error, entry = entry.as_str(), client = intake.peer(), "the review failed");
+            let uid = if fails_closed(entry) && error.denies() { head.uid() } else { None };
+            match uid {
+                Some(uid) => error.denial(uid),
+                None => error.into_response(),
+            }
         }
+    }
+}
+
+/// The first bytes of a body, which are kept while the body is read.
+#[derive(Clone, Default)]
+struct Head(Arc<Mutex<Vec<u8>>>);
+
+impl Head {
+    /// Enough for everything before the UID, and for the UID.
+    const BYTES: usize = 512;
+
+    /// The head of a body, and the body to read.
+    fn of(body: Body) -> (Self, Body) {
+        let head = Self::default();
+        let kept = head.clone();
+        let chunks = body.into_data_stream().inspect_ok(move |chunk| {
+            let mut kept = kept.0.lock();
+            let missing = Self::BYTES.saturating_sub(kept.len());
+            kept.extend(chunk.iter().take(missing));
+        });
+        (head, Body::from_stream(chunks))
+    }
+
+    fn uid(&self) -> Option<String> {
+        wire::uid(&self.0.lock())
     }
 }
 
@@ -183,8 +257,7 @@ impl App {
     /// Answers a review. It takes no turn before its body is complete, and it is not parsed before its turn.
     async fn answer(
         self,
-        phase: Phase,
-        entry: Entry,
+        (phase, entry, started): (Phase, Entry, Instant),
         intake: &Intake,
         body: Body,
     ) -> Result<(Vec<u8>, &'static str), Unanswered> {
@@ -205,7 +278,8 @@ impl App {
         if let Some(activity) = admission::activity(&asked.review, &context) {
             self.record(activity);
         }
-        let (asked, mut verdict) = self.decide(asked, context, large, intake).await?;
+        let asked = Arc::new(asked);
+        let mut verdict = self.decide(&asked, context, (large, started), intake).await?;
         if verdict.allowed() {
             verdict.denial = self.touched(&asked.review).await;
         }
@@ -217,7 +291,7 @@ impl App {
         }
         self.metrics.plugin_failures(&verdict);
         report_refused_answers(&asked.review, &verdict);
-        Ok((serde_json::to_vec(&wire::answer(asked, verdict)?)?, outcome))
+        Ok((serde_json::to_vec(&wire::answer(&asked, verdict)?)?, outcome))
     }
 
     /// Lets the plugin of a SandboxPolicy check its settings. The review needs no facts about the cluster.
@@ -241,7 +315,7 @@ impl App {
             }
         }
         let outcome = report_verdict(&asked, &verdict);
-        Ok((serde_json::to_vec(&wire::answer(asked, verdict)?)?, outcome))
+        Ok((serde_json::to_vec(&wire::answer(&asked, verdict)?)?, outcome))
     }
 
     fn record(&self, activity: Activity) {
@@ -292,26 +366,29 @@ impl App {
 
     /// Plugins and large objects use the processor, so they get a blocking thread and not one that serves connections.
     /// If the object is small and no plugin has to be asked, as for most claims, the review does not switch threads.
+    ///
+    /// The thread may outlive the reply, because it asks policies in the mode Shadow after it.
     async fn decide(
         &self,
-        asked: Asked,
+        asked: &Arc<Asked>,
         context: Context,
-        large: bool,
+        (large, started): (bool, Instant),
         intake: &Intake,
-    ) -> Result<(Asked, ReviewVerdict), Unanswered> {
+    ) -> Result<ReviewVerdict, Unanswered> {
         if !large && admission::questions(&asked.review, &context, &[]).is_empty() {
-            let verdict = admission::verdict(&asked.review, &context, &[]);
-            return Ok((asked, verdict));
+            return Ok(admission::verdict(&asked.review, &context, &[]));
         }
-        let (plugin_client, on_unenforced) = (self.plugin_client.clone(), self.on_unenforced.clone());
-        let decided = intake.work(move || {
-            let (verdict, answered) = ask_and_decide(&asked.review, &context, &plugin_client);
-            let unenforced = unenforced(&answered);
-            report_unenforced(&asked.review, &unenforced);
-            on_unenforced(&unenforced);
-            (asked, verdict)
-        });
-        Ok(decided.await?)
+        let asking = Asking::new(Arc::clone(asked), context, self.asker.clone());
+        let (known, mut latest) = watch::channel::<Option<Known>>(None);
+        let intake = intake.clone();
+        tokio::spawn(async move { intake.work(move || asking.run(started, known)).await });
+        latest.wait_for(Option::is_some).await.map_err(|_| Unanswered::Undecided)?;
+        let rest = (started + limits::NOTES_TIMEOUT).saturating_duration_since(Instant::now());
+        // Without the notes of slow policies, the verdict is the same. The sender is dropped when there are no more notes.
+        let complete = latest.wait_for(|known| known.as_ref().is_some_and(|known| known.is_complete));
+        drop(timeout(rest, complete).await);
+        let known = latest.borrow().clone();
+        known.map(|known| known.verdict).ok_or(Unanswered::Undecided)
     }
 }
 
@@ -322,40 +399,6 @@ async fn run_sized<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, tokio::task::JoinError> {
     if large { intake.work(work).await } else { Ok(work()) }
-}
-
-/// Asks plugins until the core has no more questions.
-fn ask_and_decide(
-    review: &Review,
-    context: &Context,
-    plugin_client: &PluginClient,
-) -> (ReviewVerdict, Vec<PluginReply>) {
-    // Each round asks another binding, so there are at most as many rounds as bindings.
-    let max_rounds = context.bindings.iter().count();
-    let questions = |answered: &[PluginReply]| admission::questions(review, context, answered);
-    let first = questions(&[]);
-    let subject = Arc::new(Subject::of_review(review));
-    let (Ok(answered) | Err(answered)) = ask_all((plugin_client, &subject), review.now, max_rounds, first, questions);
-    (admission::verdict(review, context, &answered), answered)
-}
-
-/// Logs the denials of policies in the mode Audit. An object gets two calls, and the second one shows it as it is stored.
-fn report_unenforced(review: &Review, answers: &[UnenforcedAnswer]) {
-    let denied = |answer: &&UnenforcedAnswer| {
-        answer.mode == Mode::Audit && answer.effect == UnenforcedEffect::Denied && review.phase == Phase::Validate
-    };
-    for UnenforcedAnswer { binding, message, .. } in answers.iter().filter(denied) {
-        let (namespace, name, user) = (&review.namespace, &review.name, &review.username);
-        info!(
-            kind = review.kind,
-            namespace,
-            name,
-            user,
-            policy = binding,
-            message,
-            "an audited policy would deny this"
-        );
-    }
 }
 
 /// Logs the answers that the core refused, such as a patch of a field that no plugin may touch. The caller of a plugin

@@ -209,10 +209,16 @@ pub(super) fn webhook_name(entry: Entry) -> String {
 }
 
 fn failure_policy(entry: Entry, isolation_policies: bool) -> &'static str {
+    let judged_by_policies = isolation_policies && matches!(entry, Entry::MarkedPods | Entry::IsolatedNamespaces);
+    if fails_closed(entry) && !judged_by_policies { "Fail" } else { "Ignore" }
+}
+
+/// Whether a request of an entry has to be denied if its review fails. The webhook itself denies it, because the failure
+/// policy in the cluster may be another one.
+pub(super) fn fails_closed(entry: Entry) -> bool {
     match entry {
-        Entry::MarkedPods | Entry::IsolatedNamespaces if isolation_policies => "Ignore",
-        Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::OwnedSandboxes | Entry::OwnNamespace => "Fail",
-        Entry::OwnKinds | Entry::Connect | Entry::Policies => "Ignore",
+        Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::OwnedSandboxes | Entry::OwnNamespace => true,
+        Entry::OwnKinds | Entry::Connect | Entry::Policies => false,
     }
 }
 

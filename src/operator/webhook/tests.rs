@@ -161,8 +161,8 @@ async fn a_review_that_fails_harms_no_other() {
     let plugin_client: PluginClient =
         Arc::new(|_, _, _| std::panic::resume_unwind(Box::new("a plugin host that is broken")));
     let webhook = start_with(Arc::new(|_| Some(context())), plugin_client).await;
-    let (status, _) = post(&webhook, "/mutate/generated-code", &review(marked(None))).await;
-    assert_eq!(status, 500);
+    let (status, answer) = post(&webhook, "/mutate/generated-code", &review(marked(None))).await;
+    assert_eq!((status, denial(&answer)), (200, (500, "the log of the operator says more".to_owned())));
     let (status, _) = post(&webhook, "/validate/generated-code", &review(marked(Some("gvisor")))).await;
     assert_eq!(status, 200, "no question, no harm");
 }
@@ -191,7 +191,62 @@ async fn a_review_that_takes_too_long_says_so_and_holds_nobody_up() {
     assert!(!late.is_finished(), "the one that asks is still under way");
     // The limit of a review is a fraction of this timeout.
     let late = tokio::time::timeout(Duration::from_secs(60), late).await.expect("an end").expect("no panic");
-    assert_eq!(late.0, 504);
+    assert_eq!((late.0, denial(&late.1).0), (200, 504));
+    drop(release);
+}
+
+/// The code of a denial, and the end of its message.
+fn denial(answer: &[u8]) -> (u64, String) {
+    let answer: Value = serde_json::from_slice(answer).expect("JSON");
+    let response = &answer["response"];
+    assert_eq!((&response["allowed"], &response["uid"]), (&json!(false), &json!("7")), "{answer}");
+    let message = response["status"]["message"].as_str().expect("a message");
+    assert!(message.starts_with("this object must not be admitted without a review"), "{message}");
+    let end = message.rsplit("; ").next().unwrap_or_default();
+    (response["status"]["code"].as_u64().expect("a code"), end.to_owned())
+}
+
+/// With a failure policy that admits, an error would admit the Pod. Its author can cause the error.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pod_that_is_too_costly_to_review_is_denied_by_the_webhook_itself() {
+    let webhook = start_plain().await;
+    let volumes: Vec<Value> = (0..40_000).map(|n| json!({ "name": format!("v{n}"), "emptyDir": {} })).collect();
+    let mut pod = marked(Some("gvisor"));
+    pod["spec"]["volumes"] = volumes.into();
+    for entry in ["generated-code", "isolated-namespaces", "owned-sandboxes", "own-namespace"] {
+        let (status, answer) = post(&webhook, &format!("/validate/{entry}"), &review(pod.clone())).await;
+        let (code, remedy) = denial(&answer);
+        assert_eq!((status, code), (200, 413), "{entry}");
+        assert!(remedy.starts_with("make the object smaller"), "{remedy}");
+    }
+    // Other objects are checked again later, so the API server admits them.
+    let (status, _) = post(&webhook, "/validate/sandboxes", &review(pod)).await;
+    assert_eq!(status, 413);
+    let text = format!("{:?}", webhook.registry.gather());
+    assert!(text.contains("unanswered"), "{text}");
+}
+
+/// A shadow hangs for as long as the test holds it, and the reply comes all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shadow_policy_that_hangs_delays_no_reply() {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let client: PluginClient = Arc::new(move |request, _, _| {
+        if request.plugin.name == "shadow" {
+            let _ = held.lock().expect("a lock").recv();
+        }
+        let choice = ClassChoice::Class("gvisor".to_owned());
+        Ok(Answer::RuntimeClass(RuntimeClassAnswer { choice, reason: "it isolates".to_owned() }))
+    });
+    let mut bindings: Vec<Binding> = context().bindings.iter().cloned().collect();
+    let plugin = PluginRef { name: "shadow".to_owned(), digest: "sha256:test".to_owned() };
+    let mode = paddock_core::binding::Mode::Shadow;
+    bindings.push(Binding { order: -1, mode, ..Binding::new(plugin, Hook::RuntimeClass) });
+    let with_shadow = Context { bindings: Arc::new(Bindings::new(bindings)), ..context() };
+    let webhook = start_with(Arc::new(move |_| Some(with_shadow.clone())), client).await;
+    let (status, answer) = post(&webhook, "/mutate/generated-code", &review(marked(None))).await;
+    let answer: Value = serde_json::from_slice(&answer).expect("JSON");
+    assert_eq!((status, &answer["response"]["allowed"]), (200, &json!(true)), "{answer}");
     drop(release);
 }
 

@@ -170,20 +170,48 @@ struct Response {
 }
 
 /// The response to a review.
-pub(super) fn answer(asked: Asked, verdict: ReviewVerdict) -> Result<Answer, serde_json::Error> {
+pub(super) fn answer(asked: &Asked, verdict: ReviewVerdict) -> Result<Answer, serde_json::Error> {
     let Asked { uid, review } = asked;
     let patch =
         if verdict.patch.is_empty() { None } else { Some(STANDARD.encode(serde_json::to_vec(&verdict.patch)?)) };
     let response = Response {
-        uid,
+        uid: uid.clone(),
         allowed: verdict.denial.is_none(),
-        status: verdict.denial.map(|denial| status(&review, denial)),
+        status: verdict.denial.map(|denial| status(review, denial)),
         patch_type: patch.as_ref().map(|_| "JSONPatch"),
         patch,
         audit_annotations: verdict.audit,
         warnings: verdict.warnings,
     };
     Ok(Answer { api_version: API_VERSION, kind: KIND, response })
+}
+
+/// The response that denies a request whose review failed.
+pub(super) fn denial_without_review(uid: String, (code, reason): (u16, &str), message: &str) -> Answer {
+    let response = Response {
+        uid,
+        allowed: false,
+        status: Some(json!({ "status": "Failure", "code": code, "reason": reason, "message": message })),
+        patch_type: None,
+        patch: None,
+        audit_annotations: BTreeMap::new(),
+        warnings: Vec::new(),
+    };
+    Answer { api_version: API_VERSION, kind: KIND, response }
+}
+
+/// The UID of a request from the first bytes of its body. An API server writes it before every other field of the request,
+/// so it is known even if the rest of the body is not read. A response needs it.
+pub(super) fn uid(head: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(head);
+    let (_, request) = text.split_once("\"request\"")?;
+    let mut rest = request;
+    for token in [":", "{", "\"uid\"", ":", "\""] {
+        rest = rest.trim_start().strip_prefix(token)?;
+    }
+    let (uid, _) = rest.split_once('"')?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    (!uid.is_empty() && uid.chars().all(fits)).then(|| uid.to_owned())
 }
 
 fn status(review: &Review, denial: Denial) -> Value {
@@ -245,6 +273,18 @@ mod tests {
     }
 
     #[test]
+    fn uid_is_known_from_the_first_bytes() {
+        let whole = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"a-1","kind":{"#;
+        assert_eq!(uid(whole.as_bytes()).as_deref(), Some("a-1"));
+        assert_eq!(uid(b"{ \"request\" : { \"uid\" : \"b\" }").as_deref(), Some("b"));
+        for head in
+            ["", "{", r#"{"request":{"kind":{"uid":"a"}"#, r#"{"request":{"uid":"a"#, r#"{"request":{"uid":"<"}"#]
+        {
+            assert_eq!(uid(head.as_bytes()), None, "{head}");
+        }
+    }
+
+    #[test]
     fn what_is_no_review_is_refused_with_what_would_be() {
         let mut old = body();
         old["apiVersion"] = "admission.k8s.io/v1beta1".into();
@@ -270,7 +310,7 @@ mod tests {
         let causes = vec![Cause { field: "spec.replicas".to_owned(), message: "must be 0 or 1".to_owned() }];
         let denial = Denial { why: Why::Invalid, message: "spec.replicas: must be 0 or 1".to_owned(), causes };
         let verdict = ReviewVerdict { denial: Some(denial), ..ReviewVerdict::default() };
-        let answer = serde_json::to_value(answer(asked, verdict).expect("JSON")).expect("JSON");
+        let answer = serde_json::to_value(answer(&asked, verdict).expect("JSON")).expect("JSON");
         assert_eq!(answer["response"]["uid"], "u-1");
         assert_eq!(answer["response"]["allowed"], false);
         assert_eq!(answer["response"]["status"]["code"], 422);
