@@ -1,5 +1,5 @@
 //! Whether the ValidatingAdmissionPolicies of a process are stored as its version generates them: those that limit its
-//! credential, and those that protect its objects.
+//! credential, those that protect its objects, and those that judge in its place.
 //!
 //! A process works without them, so nothing else would show that an upgrade left them out, or that a tool changed the
 //! namespace of the ServiceAccount and not the user in the expressions. Each process therefore compares them and their
@@ -87,6 +87,15 @@ impl Guards {
         }
     }
 
+    /// Whether the API server stores every policy as this version generates it.
+    #[must_use]
+    pub fn all_in_force(&self) -> bool {
+        match self {
+            Guards::Unread | Guards::NotLimited { .. } => false,
+            Guards::Checked(guards) => guards.iter().all(|guard| guard.state == GuardState::InForce),
+        }
+    }
+
     fn in_force(&self, policy: &str) -> bool {
         match self {
             Guards::Unread | Guards::NotLimited { .. } => false,
@@ -95,7 +104,7 @@ impl Guards {
     }
 
     /// Logs the state after a change.
-    fn report(&self, process: &str) {
+    fn report(&self, Policies { process, command, .. }: &Policies) {
         match self {
             Guards::Unread => {}
             Guards::NotLimited { user, .. } => info!(
@@ -105,10 +114,10 @@ impl Guards {
             Guards::Checked(guards) => {
                 let faults = self.faults();
                 if faults.is_empty() {
-                    info!(policies = guards.len(), "the admission policies of the {process} are in force");
+                    info!(policies = guards.len(), command, "the admission policies of the {process} are in force");
                 }
                 for fault in faults {
-                    warn!(fault, "apply the admission policies of this version: `paddock manifests` prints them");
+                    warn!(fault, "apply the admission policies of this version: `{command}` prints them");
                 }
             }
         }
@@ -138,14 +147,21 @@ impl fmt::Display for Guard {
     }
 }
 
-/// Returns each policy with its binding, for the name of a user.
+/// Returns each policy with its binding, for the name of a user or for the choice of the administrators.
 type Generate = dyn Fn(&str) -> Vec<[Value; 2]> + Send + Sync;
+
+/// The part of a policy's spec that administrators choose.
+type Choice = fn(&Value) -> Option<String>;
 
 /// The policies of a process, as this version generates them.
 #[derive(Clone)]
 pub struct Policies {
     process: &'static str,
+    /// The command that prints them.
+    command: &'static str,
     generate: Arc<Generate>,
+    /// If present, the policies are about the requests of everybody, and depend on this choice and not on a user.
+    choice: Option<Choice>,
 }
 
 impl fmt::Debug for Policies {
@@ -155,23 +171,34 @@ impl fmt::Debug for Policies {
 }
 
 impl Policies {
-    /// `process` names the process in messages, such as `operator`. `generate` returns each policy with its binding, for a
-    /// process with the name of this user. Their names must not depend on the user.
+    /// The policies about the requests of a process. `process` names it in messages, such as `operator`. `generate` returns
+    /// each policy with its binding, for a process with the name of this user. Their names must not depend on the user.
     pub fn new(process: &'static str, generate: impl Fn(&str) -> Vec<[Value; 2]> + Send + Sync + 'static) -> Self {
-        Self { process, generate: Arc::new(generate) }
+        Self { process, command: "paddock manifests", generate: Arc::new(generate), choice: None }
     }
 
-    /// The policies for a process with the name of this user.
+    /// Policies about the requests of everybody, in which administrators choose a part. `choice` reads it from the spec of a
+    /// policy, and returns `None` if it is not valid. All policies must have the choice of the first one. `generate` returns
+    /// each policy with its binding for a choice, which is empty if there is no valid one. `command` prints them.
+    pub fn with_choice(
+        (process, command): (&'static str, &'static str),
+        choice: Choice,
+        generate: impl Fn(&str) -> Vec<[Value; 2]> + Send + Sync + 'static,
+    ) -> Self {
+        Self { process, command, generate: Arc::new(generate), choice: Some(choice) }
+    }
+
+    /// The policies for a process with the name of this user, or with this choice.
     #[must_use]
-    pub fn of(&self, user: &str) -> Vec<Desired> {
+    pub fn of(&self, user_or_choice: &str) -> Vec<Desired> {
         let desired = |[policy, binding]: [Value; 2]| Desired {
             name: policy["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
             policy: policy["spec"].clone(),
             binding: binding["spec"].clone(),
             process: self.process,
-            user: user.to_owned(),
+            user: self.choice.is_none().then(|| user_or_choice.to_owned()),
         };
-        (self.generate)(user).into_iter().map(desired).collect()
+        (self.generate)(user_or_choice).into_iter().map(desired).collect()
     }
 }
 
@@ -185,7 +212,8 @@ pub struct Desired {
     /// The spec of the binding.
     pub binding: Value,
     process: &'static str,
-    user: String,
+    /// The user whose requests the policy is about. `None` if it is about those of everybody.
+    user: Option<String>,
 }
 
 impl Desired {
@@ -198,8 +226,11 @@ impl Desired {
         let mut stored = policy["spec"].clone();
         // They only add to the audit log.
         stored["auditAnnotations"] = Value::Null;
-        if contains(&self.policy, &self.user) && !contains(&stored, &self.user) {
-            return GuardState::OtherUser { process: self.process, user: self.user.clone() };
+        if let Some(user) = &self.user
+            && contains(&self.policy, user)
+            && !contains(&stored, user)
+        {
+            return GuardState::OtherUser { process: self.process, user: user.clone() };
         }
         let fields = differing_fields(&with_defaults(&self.policy), &stored);
         if !fields.is_empty() {
@@ -259,7 +290,7 @@ pub fn follow(
                 differs
             });
             if changed {
-                now.report(policies.process);
+                now.report(&policies);
             }
             sleep(limits::GUARD_CHECK_INTERVAL).await;
         }
@@ -267,19 +298,27 @@ pub fn follow(
 }
 
 async fn check(client: &Client, policies: &Policies, names: &[String]) -> Guards {
-    let asked = timeout(limits::GUARD_REQUEST_TIMEOUT, whoami(client)).await;
-    let user = match asked.map_err(|_elapsed| LATE.to_owned()).and_then(|user| user.map_err(|error| error.to_string()))
-    {
-        Ok(user) if service_account_namespace(&user).is_some() => user,
-        Ok(user) => return Guards::NotLimited { process: policies.process, user },
-        Err(error) => {
-            let state = GuardState::Unreadable(error);
-            let unknown = |policy: &String| Guard { policy: policy.clone(), state: state.clone() };
-            return Guards::Checked(names.iter().map(unknown).collect());
+    let unreadable = |error: String| {
+        let unknown = |policy: &String| Guard { policy: policy.clone(), state: GuardState::Unreadable(error.clone()) };
+        Guards::Checked(names.iter().map(unknown).collect())
+    };
+    let user_or_choice = match policies.choice {
+        Some(choice) => match read::<ValidatingAdmissionPolicy>(client, names.first().map_or("", String::as_str)).await
+        {
+            Ok(first) => first.and_then(|policy| choice(&policy["spec"])).unwrap_or_default(),
+            Err(error) => return unreadable(error),
+        },
+        None => {
+            let asked = timeout(limits::GUARD_REQUEST_TIMEOUT, whoami(client)).await;
+            match asked.map_err(|_elapsed| LATE.to_owned()).and_then(|user| user.map_err(|error| error.to_string())) {
+                Ok(user) if service_account_namespace(&user).is_some() => user,
+                Ok(user) => return Guards::NotLimited { process: policies.process, user },
+                Err(error) => return unreadable(error),
+            }
         }
     };
     let mut guards = Vec::new();
-    for desired in policies.of(&user) {
+    for desired in policies.of(&user_or_choice) {
         let policy = read::<ValidatingAdmissionPolicy>(client, &desired.name).await;
         let binding = read::<ValidatingAdmissionPolicyBinding>(client, &desired.name).await;
         let state = match (policy, binding) {

@@ -78,7 +78,7 @@ impl WebhookSetup {
             certificate: local.certificate,
             deployed: local.deployed,
             client_ca: local.client_ca,
-            isolation_policies: local.isolation_policies,
+            isolation_policies: false,
         }
     }
 }

@@ -1,17 +1,31 @@
-//! The ValidatingAdmissionPolicies of this operator: those that limit its credential, and the one that protects its
-//! Leases.
+//! The ValidatingAdmissionPolicies that this operator compares with those of its version: those that limit its credential,
+//! the one that protects its Leases, and those that judge Pods in the place of its webhook.
 
 use paddock_api::names::object::OPERATOR_NAMESPACE;
 use paddock_kube::guard::Policies;
 use paddock_kube::user::service_account_namespace;
 
 use crate::config::Config;
-use crate::manifests::{Settings, Webhook, guards};
+use crate::manifests::{IsolationPolicies, Settings, Webhook, chosen_classes, guards, isolation_guards};
 use crate::webhook::{Certificate, ClientConfig, Registration};
 
 /// The policies of an operator with this configuration.
 pub(crate) fn policies(config: &Config) -> Policies {
     of(settings(config))
+}
+
+/// The policies about isolation, as `paddock generate vap` prints them with the flags of this operator. Administrators
+/// choose the names of the RuntimeClasses.
+pub(crate) fn isolation(config: &Config) -> Policies {
+    let settings = IsolationPolicies {
+        namespace: settings(config).namespace,
+        isolated_handlers: config.settings.isolated_handlers.clone(),
+        allowed: config.settings.isolation_allow,
+        ..IsolationPolicies::default()
+    };
+    Policies::with_choice(("operator", "paddock generate vap"), chosen_classes, move |classes| {
+        isolation_guards(&settings, classes)
+    })
 }
 
 /// The policies of an operator with the settings of these manifests. The namespace is that of a user without one.

@@ -286,6 +286,10 @@ pub const ACTIVITY: QueueLimits = QueueLimits {
     capacity: 4096,
     concurrency: 8,
     namespace: Rate::new(Duration::from_millis(100), 100),
+/// The time for which the policies about isolation may be absent or differ before the operator closes entries that manifests
+/// open. During an upgrade, the replicas and the policies of two versions are there for some minutes.
+pub const ISOLATION_GRACE: Duration = Duration::from_mins(10);
+
     process: Rate::new(Duration::from_millis(10), 400),
 };
 

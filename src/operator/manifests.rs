@@ -22,6 +22,7 @@ use paddock_api::names::group;
 use serde_json::Value;
 
 pub(crate) use guards::guards;
+pub(crate) use isolation::{chosen_classes, isolation_guards};
 
 pub use gateway::guards as gateway_guards;
 

@@ -111,7 +111,7 @@ async fn start_with(
     spawn(&mut tasks, "leadership obstacle", follow_obstacle(obstacle.subscribe(), metrics.clone()));
     let serving = watch::Sender::new(config.webhook.is_none());
     let registered = watch::Sender::new(Vec::new());
-    let guards = watch::Sender::new(Guards::default());
+    let (guards, isolation) = (watch::Sender::new(Guards::default()), watch::Sender::new(Guards::default()));
     let cpu_use = watch::Sender::new(None);
     let (awaited, plugins_awaited) = watch::channel(not_loaded(&plugins.status.borrow()));
     let readiness = Readiness {
@@ -123,12 +123,19 @@ async fn start_with(
         obstacle: obstacle.subscribe(),
         registered: registered.subscribe(),
         guards: guards.subscribe(),
+        isolation: isolation.subscribe(),
         cpu_use: cpu_use.subscribe(),
         clock: clock.clone(),
     };
     let counted = metrics.clone();
     let count = move |policy: &str, in_force| counted.guard(policy, in_force);
-    spawn(&mut tasks, "admission policies", follow(side.clone(), guard::policies(&config), guards, count));
+    spawn(&mut tasks, "admission policies", follow(side.clone(), guard::policies(&config), guards, count.clone()));
+    let needs_isolation = config.webhook.as_ref().is_some_and(|setup| setup.isolation_policies);
+    let isolation_state = needs_isolation.then(|| isolation.subscribe());
+    if needs_isolation {
+        let policies = guard::isolation(&config);
+        spawn(&mut tasks, "isolation policies", follow(side.clone(), policies, isolation, count));
+    }
     spawn(&mut tasks, "plugin status", follow_plugins(plugins.status.clone(), metrics.clone()));
     spawn(&mut tasks, "plugins at start", await_plugins(plugins.status.clone(), awaited));
     let mut addresses = Addresses::default();
@@ -181,6 +188,7 @@ async fn start_with(
                 on_incident: metrics.incidents("webhook-bind-address"),
                 serving,
                 registered,
+                isolation: isolation_state,
             };
             let (address, webhook) = start_webhook(setup, environment, stop_webhook.clone()).await?;
             addresses.webhook = address;
@@ -294,7 +302,6 @@ async fn start_webhook(
         certificate: setup.certificate.clone(),
         deployed: setup.deployed.clone(),
         client_ca: setup.client_ca.clone(),
-        isolation_policies: setup.isolation_policies,
     };
     let webhook = tokio::spawn(webhook::start(config, listener, environment, stop));
     Ok((Some(address), Some(webhook)))

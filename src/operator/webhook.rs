@@ -26,6 +26,7 @@ use arc_swap::ArcSwap;
 use kube::Client;
 use paddock_kube::clock::Clock;
 use paddock_kube::fair_queue::FairQueue;
+use paddock_kube::guard::Guards;
 use paddock_kube::leader::Fence;
 use paddock_kube::server::{Incident, Protocol, Server, serve};
 use paddock_kube::tls::{CertManager, ClientCa, Lifetimes, Mounted, ServingCert, follow_files};
@@ -42,8 +43,8 @@ pub use config_sync::{Registration, WebhookConfigSync};
 pub use metrics::Reviews;
 pub use own_deployment::{Deployed, Workload};
 pub use registered::{EntryState, RegisteredEntry};
-pub(crate) use registration::changes_more_than_the_status;
 pub use registration::{CONFIGURATION, ClientConfig, Desired, configurations, configured_resources};
+pub(crate) use registration::{changes_more_than_the_status, entries_of_pods};
 
 use self::reservation::LeaderReservations;
 use crate::limits;
@@ -82,8 +83,6 @@ pub struct WebhookConfig {
     pub deployed: Option<Deployed>,
     /// The file with the CA of the API servers' client certificates. If absent, every client is served.
     pub client_ca: Option<PathBuf>,
-    /// Whether ValidatingAdmissionPolicies judge Pods too, so that isolated Pods start while no replica answers.
-    pub isolation_policies: bool,
 }
 
 impl WebhookConfig {
@@ -101,7 +100,6 @@ impl WebhookConfig {
             },
             deployed: None,
             client_ca: None,
-            isolation_policies: false,
         }
     }
 }
@@ -136,6 +134,9 @@ pub struct Environment {
     pub serving: watch::Sender<bool>,
     /// Receives the state of each webhook entry.
     pub registered: watch::Sender<Vec<RegisteredEntry>>,
+    /// The ValidatingAdmissionPolicies that judge Pods too, so that isolated Pods start while no replica answers. `None` if
+    /// the webhook alone judges them.
+    pub isolation: Option<watch::Receiver<Guards>>,
 }
 
 /// Serves until `stop`, and then ends in order. It answers new calls for a few more seconds and finishes the calls in
@@ -154,6 +155,7 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
         on_incident,
         serving,
         registered,
+        isolation,
     } = environment;
     // Without the name, reviews would treat the operator's own writes as those of a user.
     let Some(user) = wait_for_user(&client, &stop).await else { return };
@@ -173,7 +175,7 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
         client_config: config.client_config.clone(),
         own_namespace,
         operator_user: Some(user),
-        isolation_policies: config.isolation_policies,
+        isolation_policies: false,
     };
     let mut tasks: JoinSet<()> = JoinSet::new();
     tasks.spawn(activity::write(client.clone(), activities, reviews.clone()));
@@ -182,12 +184,9 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
         Certificate::SelfIssued { registration, .. } => *registration,
         Certificate::Mounted(_) => Registration::External,
     };
-    let config_sync = Arc::new(WebhookConfigSync::new(
-        client.clone(),
-        (desired, registration),
-        config.deployed,
-        (fence, reviews, registered),
-    ));
+    let rest = (fence, reviews, registered);
+    let config_sync = WebhookConfigSync::new(client.clone(), (desired, registration), config.deployed, rest);
+    let config_sync = Arc::new(config_sync.with_isolation(isolation));
     match config.certificate {
         Certificate::Mounted(mounted) => {
             tasks.spawn(follow_files(

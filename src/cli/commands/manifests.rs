@@ -45,7 +45,7 @@ pub(crate) struct ManifestsArgs {
     #[arg(long, value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     throttle: bool,
     /// Lets the API server admit Pods of generated code although the webhook does not answer. The policies of `paddock
-    /// generate vap` judge them: apply those first.
+    /// generate vap` judge them: apply those first. The operator closes the webhook again if they are not there.
     #[arg(long, value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     isolation_policies: bool,
     /// Lets the operator read the CPU use of pods (pods.metrics.k8s.io), which metrics-server serves, for idle plugins. With

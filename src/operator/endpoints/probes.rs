@@ -33,6 +33,9 @@ pub struct Readiness {
     pub registered: watch::Receiver<Vec<RegisteredEntry>>,
     /// The admission policies of the operator, for `/readyz?verbose`.
     pub guards: watch::Receiver<Guards>,
+    /// The policies that judge Pods in the place of the webhook, for `/readyz?verbose`. Not read without
+    /// `--isolation-policies`.
+    pub isolation: watch::Receiver<Guards>,
     /// The reason why idle plugins get no CPU use, for `/readyz?verbose`.
     pub cpu_use: watch::Receiver<Option<String>>,
     /// The clock, whose correction `/readyz?verbose` shows.
@@ -70,7 +73,9 @@ impl Readiness {
         let obstacle = self.obstacle.borrow().as_ref().map(|obstacle| format!("leadership: {obstacle}"));
         let registered = self.registered.borrow();
         let entries = registered.iter().filter_map(RegisteredEntry::fault);
-        let guards = self.guards.borrow().faults();
+        let without_effect = |fault| format!("{fault}, so --isolation-policies has no effect");
+        let isolation = self.isolation.borrow().faults().into_iter().map(without_effect);
+        let guards = self.guards.borrow().faults().into_iter().chain(isolation);
         let faults = obstacle.into_iter().chain(self.clock.fault()).chain(failing).chain(entries).chain(guards);
         let faults = faults.chain(self.cpu_use.borrow().clone());
         faults.chain(plugins.iter().filter_map(fault)).collect()
@@ -154,7 +159,7 @@ pub(crate) mod tests {
         };
         let plugins = watch::Sender::new(vec![plugin]);
         let (obstacle, registered) = (watch::Sender::new(None), watch::Sender::new(Vec::new()));
-        let guards = watch::Sender::new(Guards::default());
+        let (guards, isolation) = (watch::Sender::new(Guards::default()), watch::Sender::new(Guards::default()));
         let cpu_use = watch::Sender::new(None);
         let router = || {
             probes(Readiness {
@@ -166,6 +171,7 @@ pub(crate) mod tests {
                 obstacle: obstacle.subscribe(),
                 registered: registered.subscribe(),
                 guards: guards.subscribe(),
+                isolation: isolation.subscribe(),
                 cpu_use: cpu_use.subscribe(),
                 clock: Clock::default(),
             })
@@ -216,6 +222,12 @@ pub(crate) mod tests {
             "[-]ValidatingAdmissionPolicy paddock-leases has no ValidatingAdmissionPolicyBinding of its name\n";
         assert_eq!((status, text), (StatusCode::OK, format!("{absent}{fault}\nok\n")));
         guards.send_replace(Guards::default());
+        isolation.send_replace(Guards::Checked(vec![guard("paddock-isolation-pods", GuardState::NoPolicy)]));
+        let (status, text) = get_text(router(), "/readyz?verbose").await;
+        let absent = "[-]ValidatingAdmissionPolicy paddock-isolation-pods does not exist, so --isolation-policies has no \
+                      effect\n";
+        assert_eq!((status, text), (StatusCode::OK, format!("{absent}{fault}\nok\n")));
+        isolation.send_replace(Guards::default());
         cpu_use.send_replace(Some("CPU use: idle plugins do not get it".to_owned()));
         let (status, text) = get_text(router(), "/readyz?verbose").await;
         let without = "[-]CPU use: idle plugins do not get it\n";

@@ -2,8 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use paddock_kube::guard::{Desired, GuardState};
+use axum::body::Body;
+use http::{Request, Response};
+use kube::Client;
+use paddock_core::isolation::HostAccess;
+use paddock_kube::guard::{Desired, GuardState, Guards, follow};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::*;
 use crate::config::WebhookSetup;
@@ -53,7 +58,8 @@ fn all() -> Vec<Policies> {
 #[test]
 fn policy_is_in_force_only_if_it_is_as_this_version_generates_it() {
     let mut seen = BTreeSet::new();
-    for guard in all().iter().flat_map(|policies| policies.of(USER)) {
+    let isolation = isolation(&Config::local("t")).of(r#"["gvisor"]"#);
+    for guard in all().iter().flat_map(|policies| policies.of(USER)).chain(isolation) {
         // Most policies are the same in several modes.
         if !seen.insert(guard.policy.to_string()) {
             continue;
@@ -127,5 +133,75 @@ fn mode_is_that_of_the_manifests_with_which_the_operator_is_deployed() {
             let mode = (settings.webhook, settings.served_namespace, settings.extensions);
             assert_eq!(mode, (expected.clone(), served, false));
         }
+    }
+}
+
+/// The state of the policies about isolation if the API server stores these.
+async fn isolation_with(guards: Vec<[Value; 2]>) -> Vec<GuardState> {
+    let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+        let (kind, name) = request.uri().path().rsplit_once('/').unwrap();
+        let of_name = guards.iter().find(|[policy, _]| policy["metadata"]["name"] == name);
+        let found = of_name.map(|[policy, binding]| if kind.ends_with("bindings") { binding } else { policy });
+        let (code, body) = match found {
+            Some(found) => {
+                let mut body = stored(&found["spec"]);
+                body["metadata"] = found["metadata"].clone();
+                (200, body)
+            }
+            None => (404, json!({ "kind": "Status", "status": "Failure", "code": 404, "reason": "", "message": "" })),
+        };
+        let response = Response::builder().status(code).body(Body::from(body.to_string().into_bytes()));
+        std::future::ready(Ok::<_, std::io::Error>(response.unwrap()))
+    });
+    let state = watch::Sender::new(Guards::default());
+    let (mut seen, client) = (state.subscribe(), Client::new(service, "ns"));
+    let follow = tokio::spawn(follow(client, isolation(&Config::local("t")), state, |_, _| ()));
+    let seen = seen.wait_for(|guards| *guards != Guards::Unread).await.unwrap().clone();
+    follow.abort();
+    let Guards::Checked(guards) = seen else { panic!("{seen:?}") };
+    guards.into_iter().map(|guard| guard.state).collect()
+}
+
+/// Administrators choose the names of the RuntimeClasses, and nothing else.
+#[tokio::test]
+async fn policies_about_isolation_are_in_force_with_any_list_of_runtime_classes() {
+    let with = |settings: IsolationPolicies, classes: &str| isolation_guards(&settings, classes);
+    let default = IsolationPolicies::default;
+    let differs = || GuardState::PolicyDiffers(vec!["variables".to_owned()]);
+    let classes = || with(default(), r#"["gvisor","kata-qemu"]"#);
+    let mut unlike = classes();
+    unlike[1][0]["spec"]["variables"][0]["expression"] = r#"["gvisor", "host"]"#.into();
+    let mut unbound = classes();
+    unbound[0][1]["spec"]["validationActions"] = json!(["Audit"]);
+    let mut renamed = classes();
+    renamed[0][0]["spec"]["variables"][0]["name"] = "other".into();
+    let allowed = [HostAccess::ALL[0]].into_iter().collect();
+    for (what, stored, wrong) in [
+        ("the default", with(default(), ""), vec![]),
+        ("other names", classes(), vec![]),
+        ("no name", with(default(), "[]"), vec![]),
+        ("the name of a Pod without a class", with(default(), r#"["gvisor", ""]"#), vec![0, 1, 2, 3, 4]),
+        ("an expression", with(default(), r#"[object.spec.runtimeClassName]"#), vec![0, 1, 2, 3, 4]),
+        ("a list of its own in one policy", unlike, vec![1]),
+        ("a binding that only audits", unbound, vec![0]),
+        ("another variable", renamed, vec![0, 1, 2, 3, 4]),
+        ("other flags", with(IsolationPolicies { allowed, ..default() }, ""), vec![0, 1, 2, 3]),
+        (
+            "another namespace",
+            with(IsolationPolicies { namespace: "moved".to_owned(), ..default() }, ""),
+            vec![0, 1, 2, 3],
+        ),
+        ("nothing", vec![], vec![0, 1, 2, 3, 4]),
+    ] {
+        let states = isolation_with(stored).await;
+        assert_eq!(states.len(), 5, "{what}");
+        let faulty = states.iter().enumerate().filter(|(_, state)| **state != GuardState::InForce);
+        assert_eq!(faulty.map(|(at, _)| at).collect::<Vec<_>>(), wrong, "{what}: {states:?}");
+        let is_as_expected = match what {
+            "a list of its own in one policy" => states[1] == differs(),
+            "nothing" => states.iter().all(|state| *state == GuardState::NoPolicy),
+            _ => true,
+        };
+        assert!(is_as_expected, "{what}: {states:?}");
     }
 }

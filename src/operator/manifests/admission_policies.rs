@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::common::{CONFIGURATIONS, Settings, Webhook, labelled};
 use super::workload::WEBHOOK_SERVICE;
 use crate::config::LEASES;
-use crate::webhook::{CONFIGURATION, SECRET, configured_resources};
+use crate::webhook::{CONFIGURATION, SECRET, configured_resources, entries_of_pods};
 
 /// A policy about one kind. The name of the policy ends with the resource.
 struct Policy {
@@ -441,11 +441,10 @@ fn configuration(resource: &'static str, validations: Vec<(String, String)>) -> 
 
 /// The operator adds the CA bundle and the owner of a configuration that the manifests contain.
 fn injected(resource: &'static str) -> Policy {
-    let mut fields = vec![
+    const FIELDS: [&str; 9] = [
         "clientConfig.?service",
         "clientConfig.?url",
         "?rules",
-        "?failurePolicy",
         "?matchPolicy",
         "?matchConditions",
         "?namespaceSelector",
@@ -453,20 +452,19 @@ fn injected(resource: &'static str) -> Policy {
         "?sideEffects",
         "?timeoutSeconds",
     ];
-    if resource == "mutatingwebhookconfigurations" {
-        fields.push("?reinvocationPolicy");
-    }
-    let same: Vec<String> = fields.iter().map(|field| format!("w.{field} == o.{field}")).collect();
+    let of_mutation = (resource == "mutatingwebhookconfigurations").then_some("?reinvocationPolicy");
+    let same = FIELDS.into_iter().chain(of_mutation).map(|field| format!("w.{field} == o.{field}"));
+    let same: Vec<String> = same.collect();
+    // Without the policies about isolation, the operator closes the entries for Pods.
+    let closed = format!("(w.name in {:?} && w.?failurePolicy.orValue('') == 'Fail')", entries_of_pods());
     let only_the_bundle = format!(
         "(oldObject != null && object.?webhooks.orValue([]).size() == oldObject.?webhooks.orValue([]).size() && \
-         object.?webhooks.orValue([]).all(w, oldObject.?webhooks.orValue([]).exists(o, w.name == o.name && {})))",
+         object.?webhooks.orValue([]).all(w, oldObject.?webhooks.orValue([]).exists(o, w.name == o.name && \
+         (w.?failurePolicy == o.?failurePolicy || {closed}) && {})))",
         same.join(" && "),
     );
-    let expression = unless("DELETE", &only_the_bundle);
-    configuration(
-        resource,
-        vec![(expression, "the operator may change only the CA bundle of a webhook configuration".to_owned())],
-    )
+    let message = "the operator may change only the CA bundle of a webhook configuration, and close entries for Pods";
+    configuration(resource, vec![(unless("DELETE", &only_the_bundle), message.to_owned())])
 }
 
 /// The operator makes the configurations. They may send it the kinds that its own configurations name, and nothing to

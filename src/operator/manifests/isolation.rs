@@ -13,6 +13,7 @@ use paddock_api::names::{group, label, object};
 use paddock_core::admission::ENDS_OR_MOVES;
 use paddock_core::isolation::{HostAccess, HostAccessSet, POD_KINDS, cel};
 use paddock_core::marker::MARKER_PLACES;
+use paddock_core::model::is_dns_subdomain;
 use paddock_kube::user::service_account_user;
 use serde_json::{Value, json};
 
@@ -64,6 +65,25 @@ pub fn isolation_policies(settings: &IsolationPolicies) -> Vec<Value> {
         runtime_classes(settings),
     ];
     policies.into_iter().flatten().collect()
+}
+
+/// The same, each with its binding, and with this expression in the place of the names of the RuntimeClasses. If it is
+/// empty, the names stay.
+pub(crate) fn isolation_guards(settings: &IsolationPolicies, classes: &str) -> Vec<[Value; 2]> {
+    let mut guards = isolation_policies(settings).as_chunks().0.to_vec();
+    for [policy, _] in guards.iter_mut().filter(|_| !classes.is_empty()) {
+        policy["spec"]["variables"][0]["expression"] = classes.into();
+    }
+    guards
+}
+
+/// The expression with the names of the RuntimeClasses in the spec of a stored policy. `None` if it is no list of such
+/// names: another expression could contain every name, or the empty one of a Pod without a RuntimeClass.
+pub(crate) fn chosen_classes(spec: &Value) -> Option<String> {
+    let variable = &spec["variables"][0];
+    let expression = variable["expression"].as_str().filter(|_| variable["name"] == ISOLATING)?;
+    let names: Vec<String> = serde_json::from_str(expression).ok()?;
+    names.iter().all(|name| is_dns_subdomain(name)).then(|| expression.to_owned())
 }
 
 /// A policy about objects that describe pods.
@@ -272,9 +292,12 @@ const NEWLY_MARKED: &str = "(variables.marked && !variables.formerlyMarked)";
 const REASON: &str =
     "this object is marked as generated code, or its namespace requires isolation, and its pod is not isolated";
 
+/// The variable with the names of the RuntimeClasses.
+const ISOLATING: &str = "isolating";
+
 /// The first variable of every policy, so that one patch of kustomize can replace it in all of them.
 fn isolating(settings: &IsolationPolicies) -> (&'static str, String) {
-    ("isolating", format!("{:?}", settings.runtime_classes))
+    (ISOLATING, format!("{:?}", settings.runtime_classes))
 }
 
 /// Whether the namespace of the request requires isolation.

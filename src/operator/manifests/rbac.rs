@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::common::{CONFIGURATIONS, POLICIES, Settings, Webhook, labelled};
 use super::guards::guards;
+use super::isolation::{IsolationPolicies, isolation_guards};
 use crate::config::LEASES;
 use crate::webhook::{CONFIGURATION, SECRET};
 
@@ -153,7 +154,9 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
         let rules = if kind.namespaced() { &mut of_namespaces } else { &mut cluster_wide };
         rules.extend(of_kind(kind, |write| !is_of_extensions(kind, write)));
     }
-    cluster_wide.push(guard_rule(&guards(settings, &settings.user())));
+    // The flag --isolation-policies needs the policies about isolation, which exist once in a cluster.
+    let isolation = isolation_guards(&IsolationPolicies::default(), "");
+    cluster_wide.push(guard_rule(&[guards(settings, &settings.user()), isolation].concat()));
     cluster_wide.extend(plugin_rules());
     of_namespaces.push(event_rule());
     let mut grants = match served() {

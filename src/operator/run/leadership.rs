@@ -153,6 +153,7 @@ mod tests {
             obstacle: watch::Sender::new(None).subscribe(),
             registered: watch::Sender::new(Vec::new()).subscribe(),
             guards: watch::Sender::new(Guards::default()).subscribe(),
+            isolation: watch::Sender::new(Guards::default()).subscribe(),
             cpu_use: watch::Sender::new(None).subscribe(),
             clock: Clock::default(),
         };

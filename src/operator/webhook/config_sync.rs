@@ -10,6 +10,10 @@
 //! What is shown is a metric of each entry, a Warning Event and a line of `/readyz?verbose`. Entries that belong to
 //! somebody else stay as they are, and so does a configuration that the operator of another namespace owns.
 //!
+//! The entries for Pods fail open only while the policies about isolation are in force, if the operator has the flag
+//! `--isolation-policies`. Otherwise the desired entries are those without the flag. An *injected* entry for Pods that fails
+//! open is closed if the policies are not in force for a while, and manifests alone can open it again.
+//!
 //! What is shown is what was found, also if a write of the operator fails. If somebody undoes every restoration, the
 //! operator restores seldom, so that two programs do not write against each other for ever.
 //!
@@ -18,6 +22,7 @@
 //! thus deletes the configurations. In addition, an operator that shuts down removes the configurations if the
 //! Deployment that owns its pod is gone.
 
+mod isolation;
 mod restores;
 mod stored;
 
@@ -26,6 +31,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use paddock_core::admission::Phase;
+use paddock_kube::guard::Guards;
 use paddock_kube::leader::Fence;
 use paddock_kube::tls::CaBundlePublisher;
 use parking_lot::Mutex;
@@ -34,6 +40,7 @@ use tokio::sync::{OnceCell, watch};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use self::isolation::Isolation;
 use self::restores::{Restoration, Restores, Turn};
 use self::stored::{
     changes, encoded, has_bundle, has_labels, has_owner, is_ours, other_operator, owners, webhooks, without_bundle,
@@ -75,6 +82,7 @@ pub struct WebhookConfigSync {
     metrics: Reviews,
     entries: watch::Sender<Vec<RegisteredEntry>>,
     registered_once: watch::Sender<bool>,
+    isolation: Isolation,
 }
 
 impl WebhookConfigSync {
@@ -99,7 +107,14 @@ impl WebhookConfigSync {
             metrics,
             entries,
             registered_once: watch::Sender::new(false),
+            isolation: Isolation::default(),
         }
+    }
+
+    /// The same sync, whose entries for Pods fail open while these policies are in force.
+    #[must_use]
+    pub fn with_isolation(self, isolation: Option<watch::Receiver<Guards>>) -> Self {
+        Self { isolation: Isolation::new(isolation), ..self }
     }
 
     /// Waits until the API server has accepted every entry once, if the operator registers them itself.
@@ -147,7 +162,12 @@ impl WebhookConfigSync {
         if let (Some(deployment), true) = (&self.deployment, self.registration != Registration::External) {
             deployment.find().await;
         }
-        let (mutating, validating) = configurations(&self.desired, bundle);
+        let mut desired = Desired { isolation_policies: false, ..self.desired.clone() };
+        if let Some((in_force, faults)) = self.isolation.look().await {
+            desired.isolation_policies = in_force;
+            self.events.isolation(&faults).await;
+        }
+        let (mutating, validating) = configurations(&desired, bundle);
         let desired = |phase, metadata, webhooks: Value| {
             let new = DynamicObject::new(CONFIGURATION, &resource(phase)).data(json!({ "webhooks": webhooks }));
             DynamicObject { metadata, ..new }
@@ -306,13 +326,14 @@ impl WebhookConfigSync {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let restoration = Restoration { entries: ours, differ: differ.clone() };
         let written = self.in_turn(phase, restoration, (&params, &Patch::Merge(patch))).await?;
-        if written.accepted && *self.registered_once.borrow() {
+        if written.accepted && *self.registered_once.borrow() && !self.isolation.has_changed() {
             self.events.restored(&differ).await;
         }
         Ok(written)
     }
 
-    /// Adds the CA bundle and the owner, by server-side apply, so applying the manifests again removes neither.
+    /// Adds the CA bundle and the owner, by server-side apply, so applying the manifests again removes neither. Closes the
+    /// entries for Pods that must not fail open.
     async fn inject(
         &self,
         phase: Phase,
@@ -322,11 +343,19 @@ impl WebhookConfigSync {
         owner: Option<&OwnerReference>,
     ) -> Result<Written, kube::Error> {
         let there: Vec<Value> = webhooks(found).into_iter().filter(is_ours).collect();
-        if has_owner(found, owner) && there.iter().all(|entry| has_bundle(entry, bundle)) {
+        let wanted = webhooks(desired);
+        let closes = |entry: &Value| self.isolation.closes(&wanted, entry);
+        if has_owner(found, owner) && there.iter().all(|entry| has_bundle(entry, bundle) && !closes(entry)) {
             return Ok(Written::nothing());
         }
         let encoded = encoded(bundle);
-        let entry = |entry: &Value| json!({ "name": entry["name"], "clientConfig": { "caBundle": encoded } });
+        let entry = |entry: &Value| {
+            let mut ours = json!({ "name": entry["name"], "clientConfig": { "caBundle": encoded } });
+            if closes(entry) {
+                ours["failurePolicy"] = "Fail".into();
+            }
+            ours
+        };
         let entries: Vec<Value> = there.iter().map(entry).collect();
         let kind = resource(phase);
         let mut patch = json!({
@@ -337,7 +366,7 @@ impl WebhookConfigSync {
         if let Some(owner) = owner {
             patch["metadata"]["ownerReferences"] = json!([owner]);
         }
-        let restoration = Restoration { entries, differ: changes(phase, &webhooks(desired), &there) };
+        let restoration = Restoration { entries, differ: changes(phase, &wanted, &there) };
         let params = PatchParams::apply(FIELD_MANAGER).force();
         self.in_turn(phase, restoration, (&params, &Patch::Apply(patch))).await
     }

@@ -213,6 +213,12 @@ fn failure_policy(entry: Entry, isolation_policies: bool) -> &'static str {
     if fails_closed(entry) && !judged_by_policies { "Fail" } else { "Ignore" }
 }
 
+/// The names of the entries for Pods, which may fail open if policies judge Pods too.
+#[must_use]
+pub(crate) fn entries_of_pods() -> [String; 2] {
+    [Entry::MarkedPods, Entry::IsolatedNamespaces].map(webhook_name)
+}
+
 /// Whether a request of an entry has to be denied if its review fails. The webhook itself denies it, because the failure
 /// policy in the cluster may be another one.
 pub(super) fn fails_closed(entry: Entry) -> bool {

@@ -1,4 +1,5 @@
-//! Warning Events and log lines about webhook entries that are not registered as they should be.
+//! Warning Events and log lines about webhook entries that are not registered as they should be, and about policies that do
+//! not judge Pods in the place of the webhook although they should.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -13,31 +14,60 @@ use super::registration::{CONFIGURATION, resource};
 use crate::limits;
 use crate::write::{new_event, publish, reporter};
 
-/// Reports the faults of entries: at once when they change, and then once in a while.
+/// Reports faults: at once when they change, and then once in a while.
 pub(super) struct RegistrationEvents {
     client: Client,
-    last: Mutex<Option<(Vec<String>, Instant)>>,
+    entries: Mutex<Reported>,
+    isolation: Mutex<Reported>,
+}
+
+/// The faults that were reported last, and when.
+#[derive(Default)]
+struct Reported(Option<(Vec<String>, Instant)>);
+
+impl Reported {
+    /// Whether these faults are reported now, or their end. If so, they count as reported.
+    fn is_due(&mut self, faults: &[String]) -> bool {
+        let due = match &self.0 {
+            None => !faults.is_empty(),
+            Some((before, at)) => {
+                before != faults || !faults.is_empty() && at.elapsed() >= limits::REGISTRATION_EVENT_INTERVAL
+            }
+        };
+        if due {
+            self.0 = Some((faults.to_vec(), Instant::now()));
+        }
+        due
+    }
 }
 
 impl RegistrationEvents {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, last: Mutex::new(None) }
+        Self { client, entries: Mutex::default(), isolation: Mutex::default() }
+    }
+
+    /// Reports the faults of the policies that should judge Pods in the place of the webhook.
+    pub(super) async fn isolation(&self, faults: &[String]) {
+        if !self.isolation.lock().await.is_due(faults) {
+            return;
+        }
+        if faults.is_empty() {
+            return info!("the policies about isolation are in force again, and so is --isolation-policies");
+        }
+        let note = format!(
+            "--isolation-policies has no effect: {}; apply what `paddock generate vap` prints with the operator's own flags",
+            faults.join("; ")
+        );
+        warn!(note, "Pods of generated code are denied without an answer of the webhook, as without the flag");
+        self.publish(Phase::Validate, "IsolationPoliciesNotInForce", &note).await;
     }
 
     /// Reports the faults of all entries.
     pub(super) async fn faults(&self, entries: &[RegisteredEntry]) {
         let faults: Vec<String> = entries.iter().filter_map(RegisteredEntry::fault).collect();
-        let mut last = self.last.lock().await;
-        let due = match &*last {
-            None => !faults.is_empty(),
-            Some((before, at)) => {
-                *before != faults || !faults.is_empty() && at.elapsed() >= limits::REGISTRATION_EVENT_INTERVAL
-            }
-        };
-        if !due {
+        if !self.entries.lock().await.is_due(&faults) {
             return;
         }
-        *last = Some((faults.clone(), Instant::now()));
         if faults.is_empty() {
             return info!("every webhook entry is registered");
         }

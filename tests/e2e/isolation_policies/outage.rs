@@ -1,12 +1,13 @@
 //! Every replica of the operator dies, and the policies alone judge what is created then.
 
-use paddock_cluster::{Options, eventually};
+use paddock_cluster::{Options, eventually, eventually_some};
 use serde_json::{Value, json};
 
 use super::cells::{MARKER, PLACES, pod};
 use super::{ISOLATION, enforce, generated};
+use crate::e2e::http;
 use crate::e2e::json::{ready, text};
-use crate::e2e::kinds::{POD, SANDBOX};
+use crate::e2e::kinds::{EVENT, POD, SANDBOX};
 use crate::e2e::manifests::{marked, sandbox};
 use crate::e2e::namespace::TestNamespace;
 use crate::e2e::operator::{self, Operator, Plan};
@@ -25,6 +26,9 @@ async fn isolation_holds_and_isolated_pods_start_while_every_replica_is_down() {
         flags.push("--isolation-policies".to_owned());
         Operator::start(&cluster, Plan { name, kubeconfig: &account, flags }).await
     };
+    let policies = generated(&[]).await;
+    let apply = ["apply", "--server-side", "-f", "-"];
+    cluster.kubectl().run(&apply, Some(&policies)).await.expect("the policies are accepted");
     let replicas = [
         start("first", operator::admitting(&cluster)).await,
         start("second", vec!["--webhook-bind-address=0".to_owned()]).await,
@@ -38,6 +42,7 @@ async fn isolation_holds_and_isolated_pods_start_while_every_replica_is_down() {
         made.is_ok_and(|made| text(&made, "/spec/runtimeClassName") == "gvisor")
     })
     .await;
+    until_registered(&ns, "Ignore").await;
     // The webhook answers, and the policies accept what it chose. Of the kinds below, it reviews none.
     enforce(&cluster.kubectl(), &ns, &PLACES[1..8]).await;
     ns.create(bare("chosen", &unclassed)).await;
@@ -86,10 +91,30 @@ async fn isolation_holds_and_isolated_pods_start_while_every_replica_is_down() {
     }
 
     // Without the policies, nobody refuses the Pod: it was the policies that did.
-    let policies = generated(&[]).await;
     cluster.kubectl().run(&["delete", "-f", "-"], Some(&policies)).await.expect("deleted");
     eventually("the Pod is admitted", async || ns.dry_run(&bare("exposed", &host)).await.is_ok()).await;
-    enforce(&cluster.kubectl(), &ns, &PLACES).await;
+    // An operator that finds no policies does as if it did not have the flag, and says so.
     replicas[0].process.restart().await.expect("it starts again");
+    until_registered(&ns, "Fail").await;
+    let (_, shown) = http::get(replicas[0].health, "/readyz?verbose").await.expect("an answer");
+    let absent = "paddock-isolation-pods does not exist, so --isolation-policies has no effect";
+    assert!(shown.contains(absent), "{shown}");
+    let default = TestNamespace::existing(&cluster, "default");
+    let reported = |e: &Value| text(e, "/reason") == "IsolationPoliciesNotInForce";
+    default.until_all(EVENT, "an Event reports it", |all| all.values().any(reported)).await;
     ns.until(SANDBOX, "waits", "Ready", ready).await;
+}
+
+/// Waits until the entries for Pods have this failure policy.
+async fn until_registered(ns: &TestNamespace, failure_policy: &str) {
+    let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/paddock-webhook";
+    eventually_some("the entries for Pods have the failure policy", async || {
+        let stored = ns.read(path).await.map_err(|error| error.to_string())?;
+        let entries = stored["webhooks"].as_array().into_iter().flatten();
+        let of_pods = ["generated-code.pods.paddock.dev", "isolated-namespaces.pods.paddock.dev"];
+        let found: Vec<&Value> =
+            entries.filter(|e| of_pods.contains(&text(e, "/name"))).map(|e| &e["failurePolicy"]).collect();
+        if found == [failure_policy, failure_policy] { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
 }

@@ -292,8 +292,9 @@ pub(super) struct WebhookArgs {
     #[arg(long, value_name = "FILE", env = "PADDOCK_WEBHOOK_CLIENT_CA")]
     pub(super) webhook_client_ca: Option<PathBuf>,
     /// Whether the cluster has the policies of `paddock generate vap`. The API server then admits Pods of generated code
-    /// although the webhook does not answer, and these policies alone judge them. Do not set it without them: Pods that
-    /// are not isolated would start while no replica answers.
+    /// although the webhook does not answer, and these policies alone judge them. The operator compares the policies with
+    /// those of its own flags every minute. While one is absent or differs, this flag has no effect: such Pods are denied
+    /// without an answer.
     #[arg(long, value_name = "BOOL", env = "PADDOCK_ISOLATION_POLICIES", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     pub(super) isolation_policies: bool,
     /// The source of the webhook configurations.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::{Method, Request, Response, StatusCode};
+use paddock_kube::guard::{Guard, GuardState};
 use prometheus::{Encoder, Registry, TextEncoder};
 use tokio::time::advance;
 
@@ -141,6 +142,9 @@ fn merged(mut object: Value, patch: &Value) -> Value {
     }
     for (n, entry) in patch["webhooks"].as_array().unwrap().iter().enumerate().filter(|_| applied) {
         object["webhooks"][n]["clientConfig"]["caBundle"] = entry["clientConfig"]["caBundle"].clone();
+        if entry["failurePolicy"].is_string() {
+            object["webhooks"][n]["failurePolicy"] = entry["failurePolicy"].clone();
+        }
     }
     if !applied {
         object["webhooks"] = patch["webhooks"].clone();
@@ -396,4 +400,67 @@ async fn fields_of_the_future_are_compared_and_those_of_strangers_are_kept() {
             assert_eq!(operator.unregistered(), usize::from(!restored), "{path}");
         }
     }
+}
+
+/// The operator registers with the flag `--isolation-policies`, and the policies come, change and go.
+#[tokio::test(start_paused = true)]
+async fn entries_for_pods_fail_open_only_while_the_policies_about_isolation_are_in_force() {
+    let server = Server::new();
+    let state = watch::Sender::new(Guards::default());
+    let Operator { sync, entries, registry } = operator(&server, Registration::Owned);
+    let owner = Operator { sync: sync.with_isolation(Some(state.subscribe())), entries, registry };
+    let early = tokio::time::timeout(limits::REGISTRATION_CHECK_INTERVAL, owner.trust()).await;
+    assert!(early.is_err() && server.writes() == 0, "nothing is registered before the policies were read");
+
+    let guards = |state: GuardState| {
+        let guard = |policy: &str, state| Guard { policy: policy.to_owned(), state };
+        Guards::Checked(vec![guard("paddock-isolation-pods", state), guard("b", GuardState::InForce)])
+    };
+    let differs = || GuardState::PolicyDiffers(vec!["validations".to_owned()]);
+    for (of_policies, wanted) in [
+        (GuardState::NoPolicy, "Fail"),
+        (GuardState::InForce, "Ignore"),
+        (differs(), "Fail"),
+        (GuardState::InForce, "Ignore"),
+        (GuardState::Unreadable("no right".to_owned()), "Fail"),
+    ] {
+        state.send_replace(guards(of_policies.clone()));
+        assert!(owner.trust().await.unwrap());
+        for path in BOTH {
+            let stored = server.stored(path);
+            let of_pods: Vec<&Value> = (0..2).map(|n| &stored["webhooks"][n]["failurePolicy"]).collect();
+            assert_eq!(of_pods, [wanted, wanted], "{of_policies:?}: {path}");
+            assert_eq!(stored["webhooks"][2]["failurePolicy"], "Ignore");
+        }
+        assert_eq!(owner.unregistered(), 0, "{of_policies:?}");
+    }
+    let notes = server.0.lock().notes.clone();
+    let reported = notes.iter().filter(|note| note.starts_with("IsolationPoliciesNotInForce")).count();
+    assert_eq!((reported, notes.len()), (3, 3), "the operator's own changes are no faults: {notes:?}");
+
+    // The manifests say that the entries fail open, and the operator may change only their CA bundle.
+    state.send_replace(guards(GuardState::InForce));
+    assert!(owner.trust().await.unwrap());
+    let Operator { sync, entries, registry } = operator(&server, Registration::Injected);
+    let injects = Operator { sync: sync.with_isolation(Some(state.subscribe())), entries, registry };
+    assert!(injects.trust().await.unwrap());
+    assert_eq!(injects.unregistered(), 0);
+    state.send_replace(guards(GuardState::NoBinding));
+    assert!(injects.trust().await.unwrap());
+    for phase in [Phase::Mutate, Phase::Validate] {
+        let expected = vec![EntryState::Differs(vec!["failurePolicy".to_owned()]); 2];
+        assert_eq!(injects.faults(phase), expected, "it is shown");
+    }
+    // If that stays so, the operator closes them. It never opens them.
+    advance(limits::ISOLATION_GRACE).await;
+    for of_policies in [GuardState::NoBinding, GuardState::InForce] {
+        state.send_replace(guards(of_policies));
+        assert!(injects.trust().await.unwrap());
+        for path in BOTH {
+            let stored = server.stored(path);
+            let policies: Vec<&Value> = (0..3).map(|n| &stored["webhooks"][n]["failurePolicy"]).collect();
+            assert_eq!(policies, ["Fail", "Fail", "Ignore"]);
+        }
+    }
+    assert_eq!(injects.faults(Phase::Validate).len(), 2, "the manifests have to be applied again");
 }
