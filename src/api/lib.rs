@@ -55,7 +55,7 @@ pub use plugin::{
     SandboxPluginStatus,
 };
 pub use policy::{
-    PluginFailurePolicy, PolicyMode, ReviewedKind, SandboxPolicy, SandboxPolicySpec, SandboxPolicyStatus,
+    PluginFailurePolicy, PolicyMode, PolicyReplica, ReviewedKind, SandboxPolicy, SandboxPolicySpec, SandboxPolicyStatus,
 };
 pub use pool::{SandboxWarmPool, SandboxWarmPoolSpec, SandboxWarmPoolStatus, UpdateStrategy, UpdateStrategyType};
 pub use sandbox::{Sandbox, SandboxSpec, SandboxStatus, SuspendedBy, TemplateOrigin};

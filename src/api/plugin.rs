@@ -3,7 +3,7 @@
 //!
 //! A SandboxPlugin alone decides nothing. A [`SandboxPolicy`](crate::SandboxPolicy) binds it to a hook and to objects.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -152,4 +152,8 @@ pub struct PluginReplica {
     /// The number of these calls in which the component trapped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traps: Option<i64>,
+    /// The time at which the replica wrote the entry last. It renews the entry every five minutes. An entry that is older
+    /// than fifteen minutes does not count, and is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_time: Option<Time>,
 }

@@ -1,7 +1,7 @@
 //! SandboxPolicy: binds a hook of a [`SandboxPlugin`](crate::SandboxPlugin) to objects.
 //! `sandboxpolicies.policy.paddock.dev`, v1alpha1, cluster-scoped.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -104,8 +104,6 @@ impl PolicyMode {
             PolicyMode::Warn | PolicyMode::Audit | PolicyMode::Shadow => false,
         }
     }
-}
-
 
     /// Whether the reply to the API server contains the decisions, without their effect: as warnings, or for the audit
     /// log.
@@ -116,6 +114,8 @@ impl PolicyMode {
             PolicyMode::Enforce | PolicyMode::Shadow => false,
         }
     }
+}
+
 /// A kind about whose admission plugins are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ReviewedKind {
@@ -149,13 +149,43 @@ pub struct SandboxPolicyStatus {
     /// The generation of the spec that the conditions describe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The digest of the component that decides for this policy. Absent if none does, so that the failurePolicy applies.
+    /// The digest of the component that decides for this policy on all replicas. Absent if none does, so that the
+    /// failurePolicy applies, or if they differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// Conditions of the policy. Ready is True if the leader asks the plugin with the settings of the spec.
+    /// Conditions of the policy. Ready is True if every Ready replica of the operator asks the plugin with the settings of
+    /// the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// The state of the policy on each replica of the operator. Each replica writes its own entry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub replicas: Vec<PolicyReplica>,
+}
+
+/// The state of a policy on one replica of the operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyReplica {
+    /// The name of the replica: `NAMESPACE/POD`, or the identity of a process outside of a cluster.
+    pub name: String,
+    /// The generation of the spec that the replica has tried last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The digest of the component that decides on this replica. Absent if none does, so that the failurePolicy applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// The reason why the replica refuses the spec. If there is a digest, the last good version is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// The same reason in one word, such as InvalidSettings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The time at which the replica wrote the entry last. It renews the entry every five minutes. An entry that is older
+    /// than fifteen minutes does not count, and is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_time: Option<Time>,
 }
 
 /// The API server keeps every field of the settings, because only the plugin knows them.

@@ -182,6 +182,13 @@ pub const PLUGIN_TRIAL_RETRY: Duration = Duration::from_secs(1);
 /// instead, and one write in a minute for each plugin and replica costs little.
 pub const PLUGIN_CALLS_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The interval at which a replica renews its entries in the status of plugins and policies.
+pub const PLUGIN_ENTRY_RENEWAL: Duration = Duration::from_mins(5);
+
+/// The age of an entry from which its replica counts as gone. A replica of another namespace may have been killed, and the
+/// operator may not read its Pod. Two renewals may fail before that.
+pub const PLUGIN_ENTRY_LIFETIME: Duration = Duration::from_mins(15);
+
 /// The wait before a failed write of the status of a plugin or policy is repeated.
 pub const PLUGIN_REPORT_RETRY: Duration = Duration::from_secs(2);
 
@@ -191,8 +198,8 @@ pub const PLUGIN_DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time for which a replica that ends removes its entries from the status of plugins.
 pub const PLUGIN_REPORT_END: Duration = Duration::from_secs(3);
 
-/// The rate at which the conditions of one plugin or policy are written. A change needs a few writes. Two operators that
-/// disagree about an object would write it without end.
+/// The rate at which the conditions of one plugin or policy are written. A change needs a few writes. Should two operators
+/// ever disagree about an object, the rate limits their writes.
 pub const PLUGIN_CONDITIONS: Rate = Rate::new(Duration::from_secs(10), 20);
 
 /// The number of reconciles that `/debug/seen` keeps.
@@ -231,13 +238,6 @@ pub const WRITE_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// API server gets a reason instead of no answer.
 pub const REVIEW_TIMEOUT: Duration = Duration::from_millis(1800);
 
-/// The limits of the webhook's server.
-///
-/// An API server opens one connection for each call in flight and keeps some of them. Two thirds of the connections may
-/// come from one address, because many clients may be behind one proxy. With the connections that wait for a place,
-/// and those of the other listeners, they stay below the 1024 file descriptors that a process has by default.
-///
-/// A client has five seconds for its first complete request, which a TLS handshake over a bad network needs. Then a
 /// The time from the first byte of a review, within which policies in the modes Warn and Audit have to answer so that the
 /// reply contains their notes. A plugin that needs its default deadline of 500 ms is in time after one that acts.
 pub const NOTES_TIMEOUT: Duration = Duration::from_millis(1300);
@@ -246,6 +246,13 @@ pub const NOTES_TIMEOUT: Duration = Duration::from_millis(1300);
 /// uses a thread and keeps its share of the memory of all reviews. Further ones are not asked, and counted.
 pub const SHADOW_REVIEWS: usize = 16;
 
+/// The limits of the webhook's server.
+///
+/// An API server opens one connection for each call in flight and keeps some of them. Two thirds of the connections may
+/// come from one address, because many clients may be behind one proxy. With the connections that wait for a place,
+/// and those of the other listeners, they stay below the 1024 file descriptors that a process has by default.
+///
+/// A client has five seconds for its first complete request, which a TLS handshake over a bad network needs. Then a
 /// connection may be idle for longer than the 90 s after which Go's client closes it. If the server closed first, it
 /// could close under a call that was just sent.
 ///
@@ -279,6 +286,10 @@ pub const LARGE_REVIEW: usize = 128 * 1024;
 /// about that late.
 pub const WEBHOOK_SHUTDOWN_DELAY: Duration = Duration::from_secs(3);
 
+/// The time for which the policies about isolation may be absent or differ before the operator closes entries that manifests
+/// open. During an upgrade, the replicas and the policies of two versions are there for some minutes.
+pub const ISOLATION_GRACE: Duration = Duration::from_mins(10);
+
 /// The limits of the activity records. There is one waiting record a Sandbox at most. A record moves by at least five
 /// seconds, so ten records in a second cover a namespace with fifty busy sessions at the shortest idle timeout, and one
 /// with thousands at the usual ones. Records beyond the rate wait and are not dropped.
@@ -286,10 +297,6 @@ pub const ACTIVITY: QueueLimits = QueueLimits {
     capacity: 4096,
     concurrency: 8,
     namespace: Rate::new(Duration::from_millis(100), 100),
-/// The time for which the policies about isolation may be absent or differ before the operator closes entries that manifests
-/// open. During an upgrade, the replicas and the policies of two versions are there for some minutes.
-pub const ISOLATION_GRACE: Duration = Duration::from_mins(10);
-
     process: Rate::new(Duration::from_millis(10), 400),
 };
 

@@ -1,13 +1,15 @@
 //! Writes the status of plugins and policies.
 //!
-//! Each replica applies its own entry of a plugin's status with a field manager of its own, so that no replica overwrites
-//! another. The leader applies the conditions, and removes the entries of Pods that do not exist any more. A replica that
-//! is stopped removes its entry itself. Nothing is written when nothing differs, except for the numbers of calls, which
-//! are written once a minute if they changed.
-
-use std::collections::HashMap;
+//! Each replica applies its own entry of a status with a field manager of its own, so that no replica overwrites another.
+//! A leader applies the conditions, which follow from the entries. Operators for single namespaces share the objects, and
+//! one of them writes the conditions ([`status::writes_conditions`]). It also removes the entries of replicas that do not
+//! exist any more. A replica that is stopped removes its entry itself.
+//!
+//! Nothing is written when nothing differs, with two exceptions: the numbers of calls are written once a minute if they
+//! changed, and an entry is renewed every five minutes.
 
 use futures::{Stream, StreamExt};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
@@ -15,7 +17,7 @@ use kube::runtime::events::{EventType, Recorder};
 use kube::{Api, Client, Resource, ResourceExt};
 use paddock_api::document::Document;
 use paddock_api::names::{condition, object, reason};
-use paddock_api::{PluginReplica, SandboxPlugin, SandboxPluginStatus};
+use paddock_api::{SandboxPluginStatus, SandboxPolicyStatus};
 use paddock_core::conditions::find_condition;
 use paddock_kube::clock::Clock;
 use paddock_kube::pace::Pace;
@@ -25,11 +27,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::ObjectStates;
 use super::feed::SeenObjects;
 use super::follow::{Followed, Update, follow};
-use super::status::{self, Replicas};
+use super::status::{self, ReplicaEntry, Replicas};
 use super::usage::CallCounts;
-use super::{LoadedState, ObjectStates};
 use crate::limits;
 use crate::write::{new_event, publish, reporter};
 
@@ -92,8 +94,6 @@ struct StatusReports {
     reporter: Reporter,
     /// The Pods of the operator, once they are listed.
     replicas: Option<Replicas>,
-    /// The time at which the entry of each plugin was written last.
-    entries: HashMap<String, Instant>,
     /// Limits the conditions of each object, in case that two operators disagree about it.
     pace: Pace<(String, String)>,
 }
@@ -102,8 +102,7 @@ impl Reporter {
     /// Reports until `stop`, and then removes the entries of this replica.
     pub async fn run(self, stop: CancellationToken) {
         let mut pods = self.pods().boxed();
-        let (pace, entries) = (Pace::new(limits::PLUGIN_CONDITIONS), HashMap::new());
-        let mut reports = StatusReports { reporter: self, replicas: None, entries, pace };
+        let mut reports = StatusReports::new(self);
         loop {
             let complete = reports.write().await;
             let pause = if complete { limits::PLUGIN_CALLS_INTERVAL } else { limits::PLUGIN_REPORT_RETRY };
@@ -155,83 +154,94 @@ fn is_ready(pod: &Document) -> bool {
     conditions.any(|condition| condition["type"] == condition::READY && condition["status"] == "True")
 }
 
-/// The entries of all replicas in the status of a plugin.
-fn entries(plugin: &SandboxPlugin) -> impl Iterator<Item = &PluginReplica> {
-    plugin.status.iter().flat_map(|status| &status.replicas)
-}
-
 impl StatusReports {
+    fn new(reporter: Reporter) -> Self {
+        Self { reporter, replicas: None, pace: Pace::new(limits::PLUGIN_CONDITIONS) }
+    }
+
     /// Writes what differs. Returns whether all of it was written.
     async fn write(&mut self) -> bool {
         let Reporter { seen, states, leading, .. } = &mut self.reporter;
         let seen = seen.borrow_and_update().clone();
         let states = states.borrow_and_update().clone();
         let leads = *leading.borrow_and_update();
+        let (own, now) = (self.reporter.replica.name(), self.reporter.clock.now());
         let mut complete = true;
         for (name, plugin) in &seen.plugins {
             let state = states.plugins.get(name).filter(|state| plugin.uid().as_ref() == Some(&state.uid));
             let Some(state) = state else { continue };
-            complete &= self.write_entry(name, plugin, state).await;
-            if leads {
-                complete &= self.write_conditions(name, plugin).await;
-                complete &= self.remove_gone(name, plugin).await;
-            }
-        }
-        self.entries.retain(|name, _| seen.plugins.contains_key(name));
-        for (name, policy) in seen.policies.iter().filter(|_| leads) {
-            let state = states.policies.get(name).filter(|state| policy.uid().as_ref() == Some(&state.uid));
-            let Some(state) = state else { continue };
-            let status = status::of_policy(policy, state, self.reporter.clock.now());
-            if policy.status.as_ref() == Some(&status) {
+            let subject = Subject::new(name, &**plugin);
+            let before = plugin.status.clone().unwrap_or_default();
+            let entry = status::plugin_entry(&own, state, self.reporter.calls.of(name), now);
+            complete &= self.write_entry(&subject, &before.replicas, &entry).await;
+            if !leads {
                 continue;
             }
-            let before = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+            let writes = self.writes_conditions(&before.replicas, now);
+            complete &= self.remove_gone(&subject, &before.replicas, writes.then_some(now)).await;
+            if writes {
+                let status = status::of_plugin(plugin, self.replicas.as_ref(), now);
+                let is_same = SandboxPluginStatus { replicas: Vec::new(), ..before.clone() } == status;
+                let conditions = (&before.conditions[..], &status.conditions[..]);
+                complete &= is_same || self.apply_conditions(&subject, json!(status), conditions).await;
+            }
+        }
+        for (name, policy) in &seen.policies {
+            let state = states.policies.get(name).filter(|state| policy.uid().as_ref() == Some(&state.uid));
+            let Some(state) = state else { continue };
             let subject = Subject::new(name, &**policy);
-            complete &= self.apply_conditions(subject, json!(status), (before, &status.conditions)).await;
+            let before = policy.status.clone().unwrap_or_default();
+            let entry = status::policy_entry(&own, state, now);
+            complete &= self.write_entry(&subject, &before.replicas, &entry).await;
+            if !leads {
+                continue;
+            }
+            let writes = self.writes_conditions(&before.replicas, now);
+            complete &= self.remove_gone(&subject, &before.replicas, writes.then_some(now)).await;
+            if writes {
+                let status = status::of_policy(policy, self.replicas.as_ref(), now);
+                let is_same = SandboxPolicyStatus { replicas: Vec::new(), ..before.clone() } == status;
+                let conditions = (&before.conditions[..], &status.conditions[..]);
+                complete &= is_same || self.apply_conditions(&subject, json!(status), conditions).await;
+            }
         }
         complete
     }
 
-    async fn write_entry(&mut self, name: &str, plugin: &SandboxPlugin, state: &LoadedState) -> bool {
-        let replica = self.reporter.replica.name();
-        let entry = status::entry(&replica, state, self.reporter.calls.of(name));
-        let seen = entries(plugin).find(|entry| entry.name == replica);
-        let is_due = |written: &Instant| written.elapsed() >= limits::PLUGIN_CALLS_INTERVAL;
-        let due = match seen {
-            Some(seen) if *seen == entry => false,
-            Some(seen) if status::without_calls(seen) == status::without_calls(&entry) => {
-                self.entries.get(name).is_none_or(is_due)
+    /// Whether this operator writes the conditions of an object with these entries.
+    fn writes_conditions<E: ReplicaEntry>(&self, entries: &[E], now: Timestamp) -> bool {
+        let live = status::live(entries, self.replicas.as_ref(), now);
+        status::writes_conditions(&self.reporter.replica.name(), live.iter().map(|entry| entry.name))
+    }
+
+    /// Writes the entry of this replica if it differs from the one among these, or has to be renewed.
+    async fn write_entry<E: ReplicaEntry>(&self, subject: &Subject<'_>, entries: &[E], entry: &E) -> bool {
+        let renewed = entry.reported().renewed.unwrap_or_default();
+        let seen = entries.iter().find(|seen| seen.reported().name == entry.reported().name);
+        let is_due = match seen {
+            Some(seen) if seen.lasting() == entry.lasting() => {
+                let age = seen.reported().renewed.map(|before| status::age(before, renewed));
+                let has_news = seen.without_time() != entry.without_time();
+                let interval = if has_news { limits::PLUGIN_CALLS_INTERVAL } else { limits::PLUGIN_ENTRY_RENEWAL };
+                age.is_none_or(|age| age >= interval)
             }
             Some(_) | None => true,
         };
-        if !due {
-            return true;
-        }
-        self.entries.insert(name.to_owned(), Instant::now());
-        self.apply(&Subject::new(name, plugin), &self.reporter.replica.manager(), json!({ "replicas": [entry] })).await
-    }
-
-    async fn write_conditions(&mut self, name: &str, plugin: &SandboxPlugin) -> bool {
-        let status = status::of_plugin(plugin, self.replicas.as_ref(), self.reporter.clock.now());
-        let before = plugin.status.clone().unwrap_or_default();
-        if (SandboxPluginStatus { replicas: Vec::new(), ..before.clone() }) == status {
-            return true;
-        }
-        let subject = Subject::new(name, plugin);
-        self.apply_conditions(subject, json!(status), (&before.conditions, &status.conditions)).await
+        let manager = self.reporter.replica.manager();
+        !is_due || self.apply(subject, &manager, json!({ "replicas": [entry] })).await
     }
 
     /// Applies what only the leader writes, and reports a change of the condition Ready in an Event.
     async fn apply_conditions(
         &mut self,
-        subject: Subject<'_>,
+        subject: &Subject<'_>,
         status: Value,
         (before, after): (&[Condition], &[Condition]),
     ) -> bool {
         if !self.pace.take((subject.resource.plural.clone(), subject.name.to_owned()), Instant::now()) {
             return false;
         }
-        let applied = self.apply(&subject, object::POLICY_STATUS_MANAGER, status).await;
+        let applied = self.apply(subject, object::POLICY_STATUS_MANAGER, status).await;
         let ready = find_condition(after, condition::READY);
         let was = find_condition(before, condition::READY);
         if let Some(ready) = ready.filter(|ready| applied && is_news(was, ready)) {
@@ -250,12 +260,16 @@ impl StatusReports {
         applied
     }
 
-    /// Removes the entries of Pods that do not exist any more, as their own field managers.
-    async fn remove_gone(&self, name: &str, plugin: &SandboxPlugin) -> bool {
+    /// Removes the entries of replicas that do not exist any more, as their own field managers. With a time, these include
+    /// the entries of other operators that were not renewed.
+    async fn remove_gone<E: ReplicaEntry>(&self, subject: &Subject<'_>, entries: &[E], now: Option<Timestamp>) -> bool {
         let mut complete = true;
-        for entry in entries(plugin).filter(|entry| status::is_gone(&entry.name, self.replicas.as_ref())) {
-            let (_, pod) = entry.name.split_once('/').unwrap_or_default();
-            complete &= self.apply(&Subject::new(name, plugin), &manager(pod), json!({})).await;
+        for entry in entries.iter().map(ReplicaEntry::reported) {
+            let is_stale = now.is_some_and(|now| status::is_stale(&entry, now));
+            if is_stale || status::is_gone(entry.name, self.replicas.as_ref()) {
+                let name = entry.name.split_once('/').map_or(entry.name, |(_, pod)| pod);
+                complete &= self.apply(subject, &manager(name), json!({})).await;
+            }
         }
         complete
     }
@@ -263,11 +277,17 @@ impl StatusReports {
     /// Removes the entries of this replica.
     async fn withdraw(&self) {
         let seen = self.reporter.seen.borrow().clone();
-        let replica = self.reporter.replica.name();
-        for (name, plugin) in &seen.plugins {
-            if entries(plugin).any(|entry| entry.name == replica) {
-                self.apply(&Subject::new(name, &**plugin), &self.reporter.replica.manager(), json!({})).await;
-            }
+        let (own, manager) = (self.reporter.replica.name(), self.reporter.replica.manager());
+        let plugins = seen.plugins.iter().map(|(name, plugin)| {
+            let mut entries = plugin.status.iter().flat_map(|status| &status.replicas);
+            (Subject::new(name, &**plugin), entries.any(|entry| entry.name == own))
+        });
+        let policies = seen.policies.iter().map(|(name, policy)| {
+            let mut entries = policy.status.iter().flat_map(|status| &status.replicas);
+            (Subject::new(name, &**policy), entries.any(|entry| entry.name == own))
+        });
+        for (subject, _) in plugins.chain(policies).filter(|(_, has_entry)| *has_entry) {
+            self.apply(&subject, &manager, json!({})).await;
         }
     }
 
@@ -322,16 +342,4 @@ impl<'a> Subject<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn field_manager_fits_and_ends_as_the_name_of_the_replica() {
-        for name in ["a", &"n".repeat(99), &format!("{}-last", "n".repeat(300))] {
-            let manager = Replica::Process(name.to_owned()).manager();
-            assert!(manager.len() <= 128 && manager.starts_with("paddock-plugins-"), "{manager}");
-            let end: String = name.chars().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect();
-            assert!(manager.ends_with(&end), "{manager}");
-        }
-    }
-}
+mod tests;

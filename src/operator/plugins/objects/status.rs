@@ -1,21 +1,90 @@
 //! The status of plugins and policies, as functions of what the replicas report.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use paddock_api::names::{condition, reason};
-use paddock_api::{PluginReplica, SandboxPlugin, SandboxPluginStatus, SandboxPolicy, SandboxPolicyStatus};
+use paddock_api::{
+    PluginReplica, PolicyReplica, SandboxPlugin, SandboxPluginStatus, SandboxPolicy, SandboxPolicyStatus,
+};
 use paddock_core::conditions::{NewCondition, set_conditions};
 use paddock_core::text::truncate;
+use serde::Serialize;
 
 use super::usage::Calls;
 use super::{BoundState, LoadedState};
+use crate::limits;
 
 /// The length of the longest message in a status, in characters. The API server accepts 32 KiB in a condition.
 const MESSAGE_CHARS: usize = 1024;
 
+/// The entry of a replica in a status.
+pub(super) trait ReplicaEntry: Clone + PartialEq + Serialize {
+    /// The part of the entry on which conditions depend.
+    fn reported(&self) -> Reported<'_>;
+
+    /// The entry without what is written at intervals: the time, and the numbers of calls.
+    fn lasting(&self) -> Self;
+
+    /// The entry without the time.
+    fn without_time(&self) -> Self;
+}
+
+/// The part of an entry on which conditions depend.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reported<'a> {
+    pub(super) name: &'a str,
+    generation: Option<i64>,
+    digest: Option<&'a str>,
+    /// The reason and the message.
+    fault: Option<(&'a str, &'a str)>,
+    pub(super) renewed: Option<Timestamp>,
+}
+
+impl ReplicaEntry for PluginReplica {
+    fn reported(&self) -> Reported<'_> {
+        Reported {
+            name: &self.name,
+            generation: self.observed_generation,
+            digest: self.digest.as_deref(),
+            fault: self.reason.as_deref().zip(self.last_error.as_deref()),
+            renewed: self.renew_time.as_ref().map(|time| time.0),
+        }
+    }
+
+    fn lasting(&self) -> Self {
+        Self { calls: None, failures: None, traps: None, ..self.without_time() }
+    }
+
+    fn without_time(&self) -> Self {
+        Self { renew_time: None, ..self.clone() }
+    }
+}
+
+impl ReplicaEntry for PolicyReplica {
+    fn reported(&self) -> Reported<'_> {
+        Reported {
+            name: &self.name,
+            generation: self.observed_generation,
+            digest: self.digest.as_deref(),
+            fault: self.reason.as_deref().zip(self.last_error.as_deref()),
+            renewed: self.renew_time.as_ref().map(|time| time.0),
+        }
+    }
+
+    fn lasting(&self) -> Self {
+        self.without_time()
+    }
+
+    fn without_time(&self) -> Self {
+        Self { renew_time: None, ..self.clone() }
+    }
+}
+
 /// The entry of a replica in the status of a plugin.
-pub(super) fn entry(replica: &str, state: &LoadedState, calls: Calls) -> PluginReplica {
+pub(super) fn plugin_entry(replica: &str, state: &LoadedState, calls: Calls, now: Timestamp) -> PluginReplica {
     PluginReplica {
         name: replica.to_owned(),
         observed_generation: Some(state.generation),
@@ -27,59 +96,127 @@ pub(super) fn entry(replica: &str, state: &LoadedState, calls: Calls) -> PluginR
         calls: Some(calls.all),
         failures: Some(calls.failures),
         traps: Some(calls.traps),
+        renew_time: Some(seconds(now)),
     }
 }
 
-/// An entry without the numbers of calls, which are written rarely.
-pub(super) fn without_calls(entry: &PluginReplica) -> PluginReplica {
-    PluginReplica { calls: None, failures: None, traps: None, ..entry.clone() }
+/// The entry of a replica in the status of a policy.
+pub(super) fn policy_entry(replica: &str, state: &BoundState, now: Timestamp) -> PolicyReplica {
+    PolicyReplica {
+        name: replica.to_owned(),
+        observed_generation: Some(state.generation),
+        digest: state.digest.clone(),
+        last_error: state.fault.as_ref().map(|fault| truncate(&fault.message, MESSAGE_CHARS)),
+        reason: state.fault.as_ref().map(|fault| fault.reason.as_str().to_owned()),
+        renew_time: Some(seconds(now)),
+    }
+}
+
+fn seconds(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
 
 /// The replicas of the operator, by their names in a status: whether each is Ready. Known only inside of a cluster.
 pub(super) type Replicas = BTreeMap<String, bool>;
 
-/// The part of a plugin's status that the leader writes. It depends on the entries alone and not on what this replica
-/// uses, so that the leaders of two operators in one cluster agree. `replicas` are the replicas of this operator.
+/// Whether an entry is so old that its replica cannot exist any more.
+pub(super) fn is_stale(entry: &Reported<'_>, now: Timestamp) -> bool {
+    entry.renewed.is_none_or(|renewed| age(renewed, now) > limits::PLUGIN_ENTRY_LIFETIME)
+}
+
+/// The time since a replica wrote its entry. Zero if its clock is ahead.
+pub(super) fn age(renewed: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(renewed)).unwrap_or_default()
+}
+
+/// Whether the leader of this replica's operator writes the conditions of an object with these live entries.
+///
+/// Operators for single namespaces share the objects, and each knows its own Pods. If each wrote what it knows, they would
+/// write against each other. So the operator whose namespace comes first writes. Processes outside of a cluster have no
+/// namespace in their names and know no Pods. They write the same, and only where no Pod does.
+pub(super) fn writes_conditions<'a>(own: &'a str, live: impl Iterator<Item = &'a str>) -> bool {
+    let operator = |replica: &'a str| match replica.split_once('/') {
+        Some((namespace, _)) => (false, namespace),
+        None => (true, ""),
+    };
+    live.map(operator).all(|other| operator(own) <= other)
+}
+
+/// What the live entries of an object say together.
+enum Together<'a> {
+    /// A replica refuses the spec. The digest is that of the former version which it uses.
+    Fault { name: &'a str, reason: &'a str, message: &'a str, has_former: bool },
+    /// Every replica uses the same component.
+    Same { digest: &'a str, replicas: usize },
+    /// The replicas do not agree yet, for this reason.
+    Disagree(String),
+}
+
+/// What the live entries of an object say together, and the digest that all of them use. `replicas` are the replicas of
+/// this operator: one without an entry is missed.
+fn together<'a>(
+    mut entries: Vec<Reported<'a>>,
+    generation: i64,
+    replicas: Option<&'a Replicas>,
+) -> (Together<'a>, Option<&'a str>) {
+    entries.sort_by_key(|entry| entry.name);
+    let is_behind = |entry: &Reported<'_>| entry.generation != Some(generation);
+    let faulty = entries.iter().filter(|entry| !is_behind(entry)).find_map(|entry| Some((*entry, entry.fault?)));
+    // A replica that is not Ready may be starting. Its fault counts, and nobody waits for it.
+    entries.retain(|entry| replicas.and_then(|replicas| replicas.get(entry.name)) != Some(&false));
+    let digests: BTreeSet<&str> = entries.iter().filter_map(|entry| entry.digest).collect();
+    let digest = digests.first().copied().filter(|_| digests.len() == 1);
+    if let Some((Reported { name, digest: former, .. }, (reason, message))) = faulty {
+        return (Together::Fault { name, reason, message, has_former: former.is_some() }, digest);
+    }
+    let behind = entries.iter().filter(|entry| is_behind(entry) || entry.digest.is_none());
+    let mut waiting: Vec<&str> = behind.map(|entry| entry.name).collect();
+    let ready = replicas.into_iter().flatten().filter(|(_, is_ready)| **is_ready).map(|(name, _)| name.as_str());
+    waiting.extend(ready.filter(|name| !entries.iter().any(|entry| entry.name == *name)));
+    let disagree = |message: String| Together::Disagree(message);
+    let together = match digest {
+        _ if waiting.is_empty() && digests.is_empty() => disagree("waiting for the replicas".to_owned()),
+        _ if !waiting.is_empty() => disagree(format!("waiting for {}", waiting.join(", "))),
+        Some(digest) => Together::Same { digest, replicas: entries.len() },
+        None => {
+            let digests: Vec<&str> = digests.into_iter().collect();
+            disagree(format!("the replicas use several versions: {}", digests.join(", ")))
+        }
+    };
+    (together, digest)
+}
+
+/// The live entries: those of replicas that may still exist.
+pub(super) fn live<'a, E: ReplicaEntry>(
+    entries: &'a [E],
+    replicas: Option<&Replicas>,
+    now: Timestamp,
+) -> Vec<Reported<'a>> {
+    let reported = entries.iter().map(ReplicaEntry::reported);
+    reported.filter(|entry| !is_gone(entry.name, replicas) && !is_stale(entry, now)).collect()
+}
+
+/// The part of a plugin's status that the leader writes. It depends on the entries alone and not on what this replica uses.
 pub(super) fn of_plugin(plugin: &SandboxPlugin, replicas: Option<&Replicas>, now: Timestamp) -> SandboxPluginStatus {
     let generation = plugin.metadata.generation.unwrap_or_default();
     let before = plugin.status.clone().unwrap_or_default();
-    let mut entries: Vec<&PluginReplica> =
-        before.replicas.iter().filter(|entry| !is_gone(&entry.name, replicas)).collect();
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
-    let faulty = entries.iter().find_map(|entry| Some((*entry, entry.last_error.as_ref()?, entry.reason.as_ref()?)));
-    // A replica that is not Ready may be starting. Its fault counts, and nobody waits for it.
-    entries.retain(|entry| replicas.and_then(|replicas| replicas.get(&entry.name)) != Some(&false));
-    let digests: BTreeSet<&str> = entries.iter().filter_map(|entry| entry.digest.as_deref()).collect();
-    let is_behind = |entry: &&&PluginReplica| entry.observed_generation != Some(generation) || entry.digest.is_none();
-    let behind = entries.iter().filter(is_behind);
-    let mut waiting: Vec<&str> = behind.map(|entry| entry.name.as_str()).collect();
-    let ready = replicas.into_iter().flatten().filter(|(_, is_ready)| **is_ready).map(|(name, _)| name.as_str());
-    waiting.extend(ready.filter(|name| !entries.iter().any(|entry| entry.name == *name)));
-    let first = digests.first().copied();
-    let (holds, reason, message) = match (faulty, first) {
-        (Some((entry, error, reason)), _) => (false, reason.as_str(), format!("{error} (on {})", entry.name)),
-        (None, Some(digest)) if digests.len() == 1 && waiting.is_empty() => {
-            let count = entries.len();
-            (
-                true,
-                reason::LOADED,
-                format!("{digest} is in use on {count} replica{}", if count == 1 { "" } else { "s" }),
-            )
-        }
-        (None, Some(_)) if waiting.is_empty() => {
-            let versions: Vec<&str> = digests.iter().copied().collect();
-            (false, reason::WAITING_FOR_REPLICAS, format!("the replicas use several versions: {}", versions.join(", ")))
-        }
-        (None, Some(_) | None) => {
-            let whom = if waiting.is_empty() { "the replicas".to_owned() } else { waiting.join(", ") };
-            (false, reason::WAITING_FOR_REPLICAS, format!("waiting for {whom}"))
+    let entries = live(&before.replicas, replicas, now);
+    let first = entries.iter().map(|entry| entry.name).min();
+    let hooks = before.replicas.iter().find(|entry| Some(entry.name.as_str()) == first);
+    let (together, digest) = together(entries, generation, replicas);
+    let (holds, reason, message) = match together {
+        Together::Disagree(message) => (false, reason::WAITING_FOR_REPLICAS, message),
+        Together::Fault { name, reason, message, .. } => (false, reason, format!("{message} (on {name})")),
+        Together::Same { digest, replicas } => {
+            let plural = if replicas == 1 { "" } else { "s" };
+            (true, reason::LOADED, format!("{digest} is in use on {replicas} replica{plural}"))
         }
     };
     let ready = NewCondition::new(condition::READY, holds, reason, truncate(&message, MESSAGE_CHARS));
     SandboxPluginStatus {
         observed_generation: Some(generation),
-        digest: first.filter(|_| digests.len() == 1).map(str::to_owned),
-        hooks: entries.first().map(|entry| entry.hooks.clone()).unwrap_or_default(),
+        digest: digest.map(str::to_owned),
+        hooks: hooks.map(|entry| entry.hooks.clone()).unwrap_or_default(),
         conditions: set_conditions(&before.conditions, vec![ready], generation, now),
         replicas: Vec::new(),
     }
@@ -93,24 +230,27 @@ pub(super) fn is_gone(entry: &str, replicas: Option<&Replicas>) -> bool {
     own.is_some() && namespace(entry) == own && !replicas.contains_key(entry)
 }
 
-/// The status of a policy, as this replica binds it.
-pub(super) fn of_policy(policy: &SandboxPolicy, state: &BoundState, now: Timestamp) -> SandboxPolicyStatus {
+/// The part of a policy's status that the leader writes. It depends on the entries alone, as that of a plugin.
+pub(super) fn of_policy(policy: &SandboxPolicy, replicas: Option<&Replicas>, now: Timestamp) -> SandboxPolicyStatus {
+    let generation = policy.metadata.generation.unwrap_or_default();
     let before = policy.status.clone().unwrap_or_default();
-    let (holds, reason, message) = match (&state.fault, &state.digest) {
-        (None, Some(_)) => {
+    let (together, digest) = together(live(&before.replicas, replicas, now), generation, replicas);
+    let (holds, reason, message) = match together {
+        Together::Disagree(message) => (false, reason::WAITING_FOR_REPLICAS, message),
+        Together::Fault { name, reason, message, has_former } => {
+            let effect = if has_former { "The last good version stays in force" } else { "The failurePolicy applies" };
+            (false, reason, format!("{message}. {effect} (on {name})"))
+        }
+        Together::Same { .. } => {
             (true, reason::BOUND, format!("SandboxPlugin {} decides with these settings", policy.spec.plugin))
         }
-        (None, None) => (false, reason::PLUGIN_NOT_LOADED, "the plugin is being loaded".to_owned()),
-        (Some(fault), Some(_)) => {
-            (false, fault.reason.as_str(), format!("{}. The last good version stays in force", fault.message))
-        }
-        (Some(fault), None) => (false, fault.reason.as_str(), format!("{}. The failurePolicy applies", fault.message)),
     };
     let ready = NewCondition::new(condition::READY, holds, reason, truncate(&message, MESSAGE_CHARS));
     SandboxPolicyStatus {
-        observed_generation: Some(state.generation),
-        digest: state.digest.clone(),
-        conditions: set_conditions(&before.conditions, vec![ready], state.generation, now),
+        observed_generation: Some(generation),
+        digest: digest.map(str::to_owned),
+        conditions: set_conditions(&before.conditions, vec![ready], generation, now),
+        replicas: Vec::new(),
     }
 }
 
@@ -127,6 +267,7 @@ mod tests {
                 digest: Some((*digest).to_owned()).filter(|digest| !digest.is_empty()),
                 last_error: error.map(str::to_owned),
                 reason: error.map(|_| "LoadFailed".to_owned()),
+                renew_time: Some(Time(Timestamp::UNIX_EPOCH)),
                 ..PluginReplica::default()
             })
             .collect();
@@ -182,6 +323,71 @@ mod tests {
         for (name, gone) in [("sys/a", false), ("sys/old", true), ("team/old", false), ("host_1", false)] {
             assert_eq!(is_gone(name, Some(&replicas)), gone, "{name}");
             assert!(!is_gone(name, None) && !is_gone(name, Some(&Replicas::new())));
+        }
+    }
+
+    /// The replica of an operator that was killed, in a namespace whose Pods nobody else reads.
+    #[test]
+    fn entry_that_was_not_renewed_keeps_no_plugin_from_ready() {
+        let entries = [("sys/a", "1", None), ("team/a", "2", Some("broken"))];
+        let mut plugin = plugin(&entries);
+        let now = Timestamp::UNIX_EPOCH + limits::PLUGIN_ENTRY_LIFETIME + Duration::from_secs(1);
+        plugin.status.as_mut().unwrap().replicas[0].renew_time = Some(Time(now));
+        let pods: Replicas = [("sys/a".to_owned(), true)].into();
+        let status = of_plugin(&plugin, Some(&pods), now);
+        assert_eq!((status.conditions[0].reason.as_str(), status.digest.as_deref()), ("Loaded", Some("1")));
+        let just_alive = Timestamp::UNIX_EPOCH + limits::PLUGIN_ENTRY_LIFETIME;
+        let status = of_plugin(&plugin, Some(&pods), just_alive);
+        assert_eq!(status.conditions[0].reason, "LoadFailed");
+        // An entry without a time is that of no replica of this version.
+        plugin.status.as_mut().unwrap().replicas[0].renew_time = None;
+        assert!(live(&plugin.status.unwrap().replicas, None, now).is_empty());
+    }
+
+    #[test]
+    fn one_operator_writes_the_conditions_that_several_share() {
+        let all = ["team-b/x", "team-a/x", "team-a/y", "laptop", "desktop"];
+        let writers = |live: &[&str]| -> Vec<&str> {
+            all.into_iter().filter(|own| writes_conditions(own, live.iter().copied())).collect()
+        };
+        assert_eq!(writers(&all), ["team-a/x", "team-a/y"]);
+        assert_eq!(writers(&["team-b/x", "laptop"]), ["team-b/x", "team-a/x", "team-a/y"]);
+        // Processes write the same, because they know no Pods.
+        assert_eq!(writers(&["laptop", "desktop"]), all);
+    }
+
+    #[test]
+    fn condition_of_a_policy_names_the_replica_that_refuses_it() {
+        let spec = serde_json::json!({ "plugin": "p", "hook": "idle" });
+        let mut policy = SandboxPolicy::new("a", serde_json::from_value(spec).unwrap());
+        policy.metadata.generation = Some(2);
+        let entry = |name: &str, generation, digest: Option<&str>, error: Option<&str>| PolicyReplica {
+            name: name.to_owned(),
+            observed_generation: Some(generation),
+            digest: digest.map(str::to_owned),
+            last_error: error.map(str::to_owned),
+            reason: error.map(|_| "InvalidSettings".to_owned()),
+            renew_time: Some(Time(Timestamp::UNIX_EPOCH)),
+        };
+        for (entries, expected) in [
+            (vec![entry("a/x", 2, Some("1"), None), entry("b/x", 2, Some("1"), None)], ("Bound", "decides")),
+            (
+                vec![entry("a/x", 2, Some("1"), None), entry("b/x", 2, Some("1"), Some("bad"))],
+                ("InvalidSettings", "bad. The last good version stays in force (on b/x)"),
+            ),
+            (
+                vec![entry("a/x", 2, None, Some("bad")), entry("b/x", 2, Some("1"), None)],
+                ("InvalidSettings", "bad. The failurePolicy applies (on a/x)"),
+            ),
+            // A fault of the former spec says nothing about this one.
+            (vec![entry("a/x", 1, None, Some("bad"))], ("WaitingForReplicas", "waiting for a/x")),
+            (vec![], ("WaitingForReplicas", "waiting for the replicas")),
+        ] {
+            policy.status = Some(SandboxPolicyStatus { replicas: entries, ..SandboxPolicyStatus::default() });
+            let status = of_policy(&policy, None, Timestamp::UNIX_EPOCH);
+            let ready = &status.conditions[0];
+            assert_eq!(ready.reason, expected.0);
+            assert!(ready.message.contains(expected.1), "{}", ready.message);
         }
     }
 }
