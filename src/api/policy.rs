@@ -48,9 +48,11 @@ pub struct SandboxPolicySpec {
     pub order: Option<i32>,
     /// The label selector for namespaces. If absent or empty, all namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "label_selector")]
     pub namespace_selector: Option<LabelSelector>,
     /// The label selector for the Sandbox, pool, Pod or pod template. If absent or empty, all objects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "label_selector")]
     pub object_selector: Option<LabelSelector>,
     /// The kinds about whose admission the plugin decides. If absent, every kind that is reviewed. Only for the hook
     /// admission.
@@ -186,6 +188,52 @@ pub struct PolicyReplica {
     /// than fifteen minutes does not count, and is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_time: Option<Time>,
+}
+
+/// The schema of a label selector. The API server does not know that the field is one, so the schema refuses what it
+/// refuses in its own kinds.
+fn label_selector(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "x-kubernetes-map-type": "atomic",
+        "properties": {
+            "matchLabels": {
+                "description": "Labels that the object must have with these values.",
+                "type": "object",
+                "additionalProperties": { "type": "string" },
+            },
+            "matchExpressions": {
+                "description": "Further requirements. All of them must hold.",
+                "type": "array",
+                "x-kubernetes-list-type": "atomic",
+                "maxItems": 64,
+                "items": {
+                    "type": "object",
+                    "required": ["key", "operator"],
+                    "properties": {
+                        "key": { "description": "The key of the label.", "type": "string" },
+                        "operator": {
+                            "description": "The comparison of the label with the values.",
+                            "type": "string",
+                            "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
+                        },
+                        "values": {
+                            "description": "The values for In and NotIn. Must be left out for Exists and DoesNotExist.",
+                            "type": "array",
+                            "x-kubernetes-list-type": "atomic",
+                            "maxItems": 1000,
+                            "items": { "type": "string" },
+                        },
+                    },
+                    "x-kubernetes-validations": [{
+                        "rule": "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
+                        "message": "must have a value with the operator In or NotIn, and none with Exists or DoesNotExist",
+                        "fieldPath": ".values",
+                    }],
+                },
+            },
+        },
+    })
 }
 
 /// The API server keeps every field of the settings, because only the plugin knows them.

@@ -304,6 +304,22 @@ async fn wrong_plugins_and_policies_are_refused_by_the_schema() {
         (policy(json!({ "plugin": "p", "hook": "idle", "order": 2_147_483_647 })), vec!["spec.order"]),
         (policy(json!({ "plugin": "p", "hook": "idle", "settings": [] })), vec!["spec.settings"]),
         (policy(json!({ "plugin": "p", "hook": "idle", "failurePolicy": "Retry" })), vec!["spec.failurePolicy"]),
+        (
+            policy(selecting("namespaceSelector", json!({ "key": "a", "operator": "in", "values": ["b"] }))),
+            vec!["spec.namespaceSelector.matchExpressions[0].operator", "\"DoesNotExist\""],
+        ),
+        (
+            policy(selecting("objectSelector", json!({ "key": "a", "operator": "NotIn" }))),
+            vec!["spec.objectSelector.matchExpressions[0].values", "must have a value with the operator In or NotIn"],
+        ),
+        (
+            policy(selecting("objectSelector", json!({ "key": "a", "operator": "In", "values": [] }))),
+            vec!["spec.objectSelector.matchExpressions[0].values", "must have a value with the operator In or NotIn"],
+        ),
+        (
+            policy(selecting("namespaceSelector", json!({ "key": "a", "operator": "Exists", "values": ["b"] }))),
+            vec!["spec.namespaceSelector.matchExpressions[0].values", "none with Exists or DoesNotExist"],
+        ),
     ] {
         let refused =
             scene.ns.kubectl_output(&["apply", "--dry-run=server", "-f", "-"], Some(&object.to_string())).await;
@@ -312,6 +328,19 @@ async fn wrong_plugins_and_policies_are_refused_by_the_schema() {
     }
     let limits = json!({ "memory": "64Mi", "fuel": 200_000_000, "deadline": "1.5s" });
     let good = plugin(json!({ "source": source, "limits": limits, "digest": format!("sha256:{}", "a".repeat(64)) }));
-    let admitted = scene.ns.kubectl_output(&["apply", "--dry-run=server", "-f", "-"], Some(&good.to_string())).await;
-    assert!(admitted.contains("created (server dry run)"), "{admitted}");
+    let mut selected = json!({ "plugin": "p", "hook": "idle" });
+    selected["objectSelector"]["matchExpressions"] = json!([
+        { "key": "a", "operator": "In", "values": ["b"] }, { "key": "a", "operator": "NotIn", "values": ["c"] },
+        { "key": "a", "operator": "Exists" }, { "key": "b", "operator": "DoesNotExist" },
+    ]);
+    for good in [good, policy(selected)] {
+        let dry_run = ["apply", "--dry-run=server", "-f", "-"];
+        let admitted = scene.ns.kubectl_output(&dry_run, Some(&good.to_string())).await;
+        assert!(admitted.contains("created (server dry run)"), "{admitted}");
+    }
+}
+
+/// The spec of a policy with one requirement in this selector.
+fn selecting(selector: &str, requirement: Value) -> Value {
+    json!({ "plugin": "p", "hook": "idle", selector: { "matchExpressions": [requirement] } })
 }
