@@ -35,6 +35,8 @@ pub struct ObjectContent {
     pub plugins: BTreeMap<String, PluginObject>,
     /// The SandboxPolicies, by name.
     pub policies: BTreeMap<String, PolicyObject>,
+    /// The SandboxPlugins that cannot be read and of which no former version is known, by name, each with the error.
+    pub unreadable_plugins: BTreeMap<String, String>,
     /// The SandboxPolicies that cannot be read and of which no former version is known, by name, each with the error.
     pub unreadable: BTreeMap<String, String>,
 }

@@ -84,8 +84,8 @@ struct State {
     plugins: Option<BTreeMap<String, Arc<SandboxPlugin>>>,
     policies: Option<BTreeMap<String, Arc<SandboxPolicy>>>,
     maps: Option<BTreeMap<String, Components>>,
-    /// The policies that cannot be read and of which no former version is known, each with the error.
-    unreadable: BTreeMap<String, String>,
+    /// The objects that cannot be read, each with the error. The former version of one that is known stays in force.
+    unreadable: Unreadable,
     /// The reason why the ConfigMaps are not known. It concerns only the plugins whose component is in a ConfigMap.
     maps_fault: Option<String>,
     last: Option<ObjectContent>,
@@ -98,7 +98,7 @@ impl State {
             seen,
             plugins: None,
             policies: None,
-            unreadable: BTreeMap::new(),
+            unreadable: Unreadable::default(),
             maps: None,
             maps_fault: None,
             last: None,
@@ -109,22 +109,13 @@ impl State {
     fn take_in(&mut self, news: News) -> Option<Result<ObjectContent, String>> {
         let fault = match news {
             News::Plugins(Update::Objects(objects)) => {
-                self.plugins = Some(readable("SandboxPlugin", objects));
+                let former = self.plugins.take().unwrap_or_default();
+                self.plugins = Some(readable(("SandboxPlugin", &mut self.unreadable.plugins), former, objects));
                 None
             }
             News::Policies(Update::Objects(objects)) => {
-                self.unreadable = objects
-                    .iter()
-                    .filter_map(|(name, object)| Some((name.clone(), object.as_ref().err()?.clone())))
-                    .collect();
-                let mut policies = readable("SandboxPolicy", objects);
-                // The former version of a policy that cannot be read any more stays in force.
-                for (name, former) in self.policies.take().into_iter().flatten() {
-                    if self.unreadable.remove(&name).is_some() {
-                        policies.insert(name, former);
-                    }
-                }
-                self.policies = Some(policies);
+                let former = self.policies.take().unwrap_or_default();
+                self.policies = Some(readable(("SandboxPolicy", &mut self.unreadable.policies), former, objects));
                 None
             }
             News::Components(Update::Objects(objects)) => {
@@ -156,7 +147,8 @@ impl State {
         let content = ObjectContent {
             plugins: plugins.iter().map(|(name, object)| (name.clone(), of_plugin(object))).collect(),
             policies: policies.iter().map(|(name, object)| (name.clone(), read::policy(object))).collect(),
-            unreadable: self.unreadable.clone(),
+            unreadable_plugins: unknown(&self.unreadable.plugins, plugins),
+            unreadable: unknown(&self.unreadable.policies, policies),
         };
         self.seen.send_replace(SeenObjects { plugins: plugins.clone(), policies: policies.clone() });
         if self.last.as_ref() == Some(&content) {
@@ -167,16 +159,56 @@ impl State {
     }
 }
 
-/// The objects that can be read. The schema admits no other ones.
-fn readable<T>(kind: &str, objects: BTreeMap<String, Result<Arc<T>, String>>) -> BTreeMap<String, Arc<T>> {
-    let read = objects.into_iter().filter_map(|(name, object)| match object {
-        Ok(object) => Some((name, object)),
-        Err(error) => {
-            warn!(kind, name, error, "the object cannot be read");
-            None
-        }
-    });
-    read.collect()
+/// The objects of each kind that cannot be read, by name, each with the error.
+#[derive(Default)]
+struct Unreadable {
+    plugins: BTreeMap<String, String>,
+    policies: BTreeMap<String, String>,
+}
+
+/// The objects that can be read, and the former versions of those that cannot be read any more. The schema admits no such
+/// objects. Every event lists all of them, so an error is logged when it is new.
+fn readable<T>(
+    (kind, unreadable): (&str, &mut BTreeMap<String, String>),
+    mut former: BTreeMap<String, Arc<T>>,
+    objects: BTreeMap<String, Result<Arc<T>, String>>,
+) -> BTreeMap<String, Arc<T>> {
+    let before = std::mem::take(unreadable);
+    let mut known = BTreeMap::new();
+    for (name, object) in objects {
+        let object = match object {
+            Ok(object) => Some(object),
+            Err(error) => {
+                unreadable.insert(name.clone(), without_position(&error).to_owned());
+                former.remove(&name)
+            }
+        };
+        known.extend(object.map(|object| (name, object)));
+    }
+    for (name, error) in new_errors(&before, unreadable) {
+        warn!(kind, name, error, "the object cannot be read");
+    }
+    known
+}
+
+/// The errors that were not there before.
+fn new_errors<'a>(
+    before: &BTreeMap<String, String>,
+    now: &'a BTreeMap<String, String>,
+) -> impl Iterator<Item = (&'a String, &'a String)> {
+    now.iter().filter(|(name, error)| before.get(*name) != Some(*error))
+}
+
+/// The error of a parser without the place in the text. Every write of the object moves the place, and does not make
+/// another error.
+fn without_position(error: &str) -> &str {
+    error.rsplit_once(" at line ").map_or(error, |(problem, _)| problem)
+}
+
+/// The objects that cannot be read and of which no former version is known.
+fn unknown<T>(unreadable: &BTreeMap<String, String>, known: &BTreeMap<String, T>) -> BTreeMap<String, String> {
+    let errors = unreadable.iter().filter(|(name, _)| !known.contains_key(*name));
+    errors.map(|(name, error)| (name.clone(), error.clone())).collect()
 }
 
 #[cfg(test)]
@@ -237,5 +269,42 @@ mod tests {
         assert_eq!(content.unreadable, BTreeMap::from([("b".to_owned(), "too deep".to_owned())]));
         let content = state.take_in(listed(&[("b", &readable)])).unwrap().unwrap();
         assert_eq!((content.policies.len(), content.unreadable.len()), (1, 0));
+    }
+
+    #[test]
+    fn plugin_that_cannot_be_read_is_the_former_version_or_has_a_reason() {
+        let plugin = json!({
+            "apiVersion": "policy.paddock.dev/v1alpha1", "kind": "SandboxPlugin",
+            "metadata": { "name": "a", "uid": "a" }, "spec": { "source": { "builtIn": { "name": "idle-timeout" } } },
+        });
+        let readable: Result<Arc<SandboxPlugin>, String> = Ok(Arc::new(serde_json::from_value(plugin).unwrap()));
+        let unreadable = |place: &str| Err(format!("unknown field `sauce` at line 1 column {place}"));
+        let listed = |of: &[(&str, Result<Arc<SandboxPlugin>, String>)]| {
+            News::Plugins(Update::Objects(of.iter().map(|(name, of)| ((*name).to_owned(), of.clone())).collect()))
+        };
+        let mut state = state();
+        assert!(state.take_in(News::Policies(Update::Objects(BTreeMap::new()))).is_none());
+        state.take_in(listed(&[("a", readable)])).unwrap().unwrap();
+        let content = state.take_in(listed(&[("a", unreadable("7")), ("b", unreadable("7"))])).unwrap().unwrap();
+        assert_eq!(content.plugins.keys().collect::<Vec<_>>(), ["a"]);
+        let expected = BTreeMap::from([("b".to_owned(), "unknown field `sauce`".to_owned())]);
+        assert_eq!(content.unreadable_plugins, expected);
+        // Another write of the object moves the place of the error, and changes nothing.
+        assert_eq!(state.take_in(listed(&[("a", unreadable("99")), ("b", unreadable("99"))])), None);
+    }
+
+    /// Every event lists all objects.
+    #[test]
+    fn error_of_an_object_is_new_once() {
+        let mut unreadable = BTreeMap::new();
+        for (error, is_new) in
+            [("deep at line 1 column 2", true), ("deep at line 1 column 3", false), ("odd", true), ("odd", false)]
+        {
+            let before = unreadable.clone();
+            let objects: BTreeMap<_, Result<Arc<SandboxPolicy>, _>> = [("a".to_owned(), Err(error.to_owned()))].into();
+            let known = readable(("SandboxPolicy", &mut unreadable), BTreeMap::new(), objects);
+            assert!(known.is_empty());
+            assert_eq!(new_errors(&before, &unreadable).count(), usize::from(is_new), "{error}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use paddock_core::question::PluginRef;
 use paddock_plugin_host::Host;
 
 use self::plugins::{ComponentLoader, LoadedPlugin};
-use self::policies::BoundPolicy;
+use self::policies::{BoundPolicy, OfPolicy};
 use super::ObjectContent;
 use super::check::Candidates;
 use crate::plugins::loading;
@@ -29,7 +29,7 @@ pub(in crate::plugins) struct ObjectLoader {
     components: ComponentLoader,
     content: ObjectContent,
     /// The reason why the objects were never read. They may exist, so every hook fails by its default policy.
-    unread: Option<String>,
+    unread: Option<Unread>,
     is_known: bool,
     /// The names of the plugins of the directory. A SandboxPlugin with such a name is refused.
     taken: BTreeSet<String>,
@@ -37,6 +37,15 @@ pub(in crate::plugins) struct ObjectLoader {
     policies: BTreeMap<String, BoundPolicy>,
     candidates: Candidates,
     replaced: Vec<PluginRef>,
+}
+
+/// The reason why the objects were never read.
+struct Unread {
+    /// The error of the first attempt, which the bindings contain. A change of the bindings queues every object, and every
+    /// attempt may have another error.
+    first: String,
+    /// The error of the last attempt, for people.
+    last: String,
 }
 
 impl ObjectLoader {
@@ -76,15 +85,16 @@ impl ObjectLoader {
     pub(in crate::plugins) fn bindings(&self) -> Vec<Binding> {
         let of_policies = self.policies.values().filter_map(|policy| policy.binding.clone());
         let config = PluginConfig::absent(self.host.config().limits);
-        let of_unread = self.unknown().flat_map(|(name, error)| loading::not_loaded(&name, &config, None, error));
+        let unknown = self.unknown(|unread| &unread.first);
+        let of_unread = unknown.flat_map(|(name, error)| loading::not_loaded(&name, &config, None, error));
         of_policies.chain(of_unread).collect()
     }
 
     /// The unknown objects by the names under which they appear among the plugins, each with the reason. An unknown object
     /// may be a policy of any hook, so every hook fails by its default policy.
-    fn unknown(&self) -> impl Iterator<Item = (String, &String)> {
+    fn unknown(&self, error: fn(&Unread) -> &String) -> impl Iterator<Item = (String, &String)> {
         let policies = self.content.unreadable.iter().map(|(name, error)| (Binding::name_of_policy(name), error));
-        self.unread.iter().map(|error| (OBJECTS.to_owned(), error)).chain(policies)
+        self.unread.iter().map(move |unread| (OBJECTS.to_owned(), error(unread))).chain(policies)
     }
 
     /// Puts the valid changes of the objects in force.
@@ -97,10 +107,12 @@ impl ObjectLoader {
             }
             Err(_) if self.is_known => {}
             Err(error) => {
-                if self.unread.as_ref() != Some(&error) {
+                let before = self.unread.take();
+                if before.as_ref().is_none_or(|unread| unread.last != error) {
                     tracing::error!(error, "plugins and policies cannot be read; every hook fails until they are");
                 }
-                self.unread = Some(error);
+                let first = before.map_or_else(|| error.clone(), |unread| unread.first);
+                self.unread = Some(Unread { first, last: error });
             }
         }
     }
@@ -137,14 +149,19 @@ impl ObjectLoader {
             self.plugins.insert(name.clone(), loaded);
         }
         former.keys().for_each(|name| tracing::info!(plugin = name, "SandboxPlugin removed"));
-        self.components.retain(|name| self.content.plugins.contains_key(name));
+        let plugins = &self.content.plugins;
+        self.components.retain(|name, uid| plugins.get(name).is_some_and(|plugin| plugin.uid == uid));
         let active = |(name, loaded): (&String, &LoadedPlugin)| Some((name.clone(), loaded.active.clone()?));
         self.candidates.set(self.plugins.iter().filter_map(active).collect());
         let mut former = std::mem::take(&mut self.policies);
         for (name, object) in &self.content.policies {
             let bound = former.remove(name).unwrap_or_default();
-            let plugin = self.plugins.get(&object.plugin);
-            self.policies.insert(name.clone(), policies::update(&self.host, (name, object), plugin, bound));
+            let plugin = match (self.plugins.get(&object.plugin), self.content.unreadable_plugins.get(&object.plugin)) {
+                (Some(plugin), _) => OfPolicy::Known(plugin),
+                (None, Some(error)) => OfPolicy::Unreadable(error),
+                (None, None) => OfPolicy::Absent,
+            };
+            self.policies.insert(name.clone(), policies::update(&self.host, (name, object), &plugin, bound));
         }
         former.keys().for_each(|name| tracing::info!(policy = name, "SandboxPolicy removed"));
         let after = self.in_use();

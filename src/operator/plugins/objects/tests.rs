@@ -26,6 +26,10 @@ struct World {
     plugins: BTreeMap<String, Value>,
     policies: BTreeMap<String, Value>,
     maps: BTreeMap<String, Components>,
+    /// The SandboxPlugins that cannot be read, each with the error.
+    unreadable: BTreeMap<String, String>,
+    /// The number of times that the objects were made again.
+    incarnation: u32,
     now: Instant,
 }
 
@@ -41,8 +45,8 @@ impl World {
     fn with_cache(cache: Option<&TempDir>) -> Self {
         let host = Arc::new(Host::new(HostConfig::default()).unwrap());
         let loaders = Loaders::new(Arc::clone(&host), cache.map(|dir| dir.path().to_owned())).unwrap();
-        let (plugins, policies, maps) = Default::default();
-        Self { host, loaders, plugins, policies, maps, now: Instant::now() }
+        let (plugins, policies, maps, unreadable) = Default::default();
+        Self { host, loaders, plugins, policies, maps, unreadable, incarnation: 0, now: Instant::now() }
     }
 
     /// A SandboxPlugin `NAME`, whose component is in the ConfigMap `NAME`.
@@ -60,20 +64,25 @@ impl World {
 
     fn look(&mut self) -> &mut Self {
         self.now += Duration::from_secs(1);
-        let object = |name: &String, spec: &Value| {
-            let metadata = json!({ "name": name, "uid": format!("uid-{name}"), "generation": 1 });
+        let object = |name: &String, uid: String, spec: &Value| {
+            let metadata = json!({ "name": name, "uid": uid, "generation": 1 });
             json!({ "metadata": metadata, "spec": spec })
         };
         let plugins = self.plugins.iter().map(|(name, spec)| {
-            let plugin = serde_json::from_value(object(name, spec)).unwrap();
+            let uid = format!("uid-{name}-{}", self.incarnation);
+            let plugin = serde_json::from_value(object(name, uid, spec)).unwrap();
             (name.clone(), read::plugin(&plugin, Some("sys"), Ok(&self.maps)))
         });
         let policies = self.policies.iter().map(|(name, spec)| {
-            let policy = serde_json::from_value(object(name, spec)).unwrap();
+            let policy = serde_json::from_value(object(name, format!("uid-{name}"), spec)).unwrap();
             (name.clone(), read::policy(&policy))
         });
-        let content =
-            ObjectContent { plugins: plugins.collect(), policies: policies.collect(), unreadable: BTreeMap::new() };
+        let content = ObjectContent {
+            plugins: plugins.collect(),
+            policies: policies.collect(),
+            unreadable_plugins: self.unreadable.clone(),
+            unreadable: BTreeMap::new(),
+        };
         self.loaders.apply_objects(Ok(content), self.now);
         self
     }
@@ -285,6 +294,56 @@ fn last_good_component_survives_a_restart_unless_the_spec_names_another_digest()
         let loaded = world.look().loaded("fixed");
         assert_eq!((loaded.digest.is_some(), loaded.fault.is_some()), (restored, true), "{digest}");
     }
+}
+
+/// Somebody deletes a SandboxPlugin and makes another one of its name. Its component is another one too, even if it is
+/// broken.
+#[test]
+fn plugin_of_the_same_name_gets_no_component_of_its_predecessor() {
+    let cache = TempDir::new().unwrap();
+    let mut world = World::with_cache(Some(&cache));
+    world.plugin("fixed", POOL_FIXED).policy("three", fixed("fixed", 3)).look();
+    assert!(world.bound("three").digest.is_some());
+    // The watch may show only the new object.
+    world.incarnation += 1;
+    world.plugin("fixed", b"broken").look();
+    assert_eq!((world.loaded("fixed").digest, world.bound("three").digest), (None, None));
+    assert!(world.bindings(Hook::PoolSize)[0].not_loaded.is_some());
+    // A component without the hook of the policy does not leave the former component in force either.
+    world.plugin("fixed", POOL_FIXED).look();
+    assert!(world.bound("three").fault.is_none());
+    world.incarnation += 1;
+    world.plugin("fixed", ALLOWED_IMAGES).look();
+    assert_eq!(world.bound("three").digest, None);
+    // After a restart of the container, the cache has the component of the former object.
+    let mut world = World::with_cache(Some(&cache));
+    world.incarnation = 9;
+    world.plugin("fixed", b"broken").look();
+    assert_eq!(world.loaded("fixed").digest, None);
+}
+
+#[test]
+fn policy_of_a_plugin_that_cannot_be_read_says_so() {
+    let mut world = World::new();
+    world.unreadable.insert("images".to_owned(), "unknown field `sauce`".to_owned());
+    world.policy("guard", images(json!({ "registries": ["ghcr.io"] }))).look();
+    let fault = world.bound("guard").fault.unwrap();
+    assert_eq!(fault.reason, FaultReason::PluginNotLoaded);
+    assert_eq!(fault.message, "spec.plugin: SandboxPlugin images cannot be read: unknown field `sauce`");
+    world.unreadable.clear();
+    assert_eq!(world.look().bound("guard").fault.unwrap().reason, FaultReason::PluginNotFound);
+}
+
+/// Every change of the bindings queues every object.
+#[test]
+fn other_error_of_unread_objects_changes_no_binding() {
+    let mut world = World::new();
+    world.loaders.apply_objects(Err("timeout 1".to_owned()), world.now);
+    let bindings = world.loaders.bindings();
+    world.loaders.apply_objects(Err("timeout 2".to_owned()), world.now);
+    assert_eq!(world.loaders.bindings(), bindings);
+    let shown = world.loaders.status().into_iter().find(|status| status.name == "SandboxPolicies").unwrap();
+    assert_eq!(shown.error.as_deref(), Some("timeout 2"));
 }
 
 #[test]

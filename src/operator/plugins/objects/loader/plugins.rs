@@ -40,10 +40,21 @@ impl LoadedPlugin {
         self.active.as_ref().map(|active| &active.plugin().plugin)
     }
 
+    /// The UID of the object.
+    pub(super) fn uid(&self) -> &str {
+        &self.uid
+    }
+
     /// Whether a trial has to be repeated.
     pub(super) fn waits(&self) -> bool {
         self.tried.is_none()
     }
+}
+
+/// The name of a SandboxPlugin in the cache. Another object of the same name must not get its component. No name of an
+/// object contains a slash.
+fn cached_as(name: &str, uid: &str) -> String {
+    format!("{name}/{uid}")
 }
 
 /// A component that was refused, and whether the fault can end without a change of the object.
@@ -76,10 +87,10 @@ impl ComponentLoader {
         Self { host, cache }
     }
 
-    /// Keeps the cached components of the plugins that exist.
-    pub(super) fn retain(&mut self, exists: impl Fn(&str) -> bool) {
+    /// Keeps the cached components of the plugins that exist, by their names and UIDs.
+    pub(super) fn retain(&mut self, exists: impl Fn(&str, &str) -> bool) {
         if let Some(cache) = &mut self.cache {
-            cache.retain(exists);
+            cache.retain(|key| key.split_once('/').is_some_and(|(name, uid)| exists(name, uid)));
         }
     }
 
@@ -115,7 +126,7 @@ impl ComponentLoader {
                 if let Some(cache) = &mut self.cache {
                     let content = object.component.clone();
                     let component = Some(File { location: object.location.clone(), content });
-                    cache.store(name, &PluginFiles { component, config: None });
+                    cache.store(&cached_as(name, &object.uid), &PluginFiles { component, config: None });
                 }
             }
             Err(refused) => self.refuse((name, object), refused, &mut loaded),
@@ -180,7 +191,7 @@ impl ComponentLoader {
 
     /// The last good version of an earlier process in this pod, unless the spec names another digest.
     fn restore(&self, name: &str, object: &PluginObject) -> Option<Candidate> {
-        let content = self.cache.as_ref()?.files(name)?.component?.content.ok()?;
+        let content = self.cache.as_ref()?.files(&cached_as(name, &object.uid))?.component?.content.ok()?;
         let digest = paddock_plugin_host::digest(&content.bytes);
         if object.digest.as_ref().is_some_and(|wanted| *wanted != digest) {
             return None;

@@ -10,10 +10,31 @@ use crate::plugins::objects::check::{missing_hook, settings_field};
 use crate::plugins::objects::{Fault, FaultReason, PolicyObject};
 use crate::plugins::plugin_config::PluginConfig;
 
+/// The SandboxPlugin of a policy.
+pub(super) enum OfPolicy<'a> {
+    /// It exists, and may be loaded.
+    Known(&'a LoadedPlugin),
+    /// It exists, and cannot be read for this reason.
+    Unreadable(&'a str),
+    /// It does not exist.
+    Absent,
+}
+
+impl<'a> OfPolicy<'a> {
+    fn known(&self) -> Option<&'a LoadedPlugin> {
+        match self {
+            OfPolicy::Known(plugin) => Some(plugin),
+            OfPolicy::Unreadable(_) | OfPolicy::Absent => None,
+        }
+    }
+}
+
 /// A SandboxPolicy on this replica.
 #[derive(Default)]
 pub(super) struct BoundPolicy {
     uid: String,
+    /// The UID of the SandboxPlugin when the policy was bound last. Another plugin of the same name is another plugin.
+    plugin_uid: Option<String>,
     tried: Option<Tried>,
     /// The binding in force. Its plugin fails if no version of the policy works.
     pub(super) binding: Option<Binding>,
@@ -26,8 +47,10 @@ pub(super) struct BoundPolicy {
 struct Tried {
     object: PolicyObject,
     plugin: Option<PluginRef>,
-    /// Whether the SandboxPlugin exists.
-    exists: bool,
+    /// Whether the SandboxPlugin exists and can be read.
+    is_known: bool,
+    /// The reason why it cannot be read.
+    unreadable: Option<String>,
 }
 
 impl BoundPolicy {
@@ -63,22 +86,28 @@ impl Unbound {
     }
 }
 
-/// The state of a SandboxPolicy after its current version was bound. `plugin` is its SandboxPlugin, if it exists.
+/// The state of a SandboxPolicy after its current version was bound to its SandboxPlugin. A former good version stays in
+/// force only if both objects are the same as before.
 pub(super) fn update(
     host: &Host,
     (name, object): (&str, &PolicyObject),
-    plugin: Option<&LoadedPlugin>,
+    plugin: &OfPolicy<'_>,
     former: BoundPolicy,
 ) -> BoundPolicy {
-    let mut policy = if former.uid == object.uid {
+    let plugin_uid = plugin.known().map(|plugin| plugin.uid().to_owned());
+    let mut policy = if former.uid == object.uid && former.plugin_uid == plugin_uid {
         former
     } else {
-        BoundPolicy { uid: object.uid.clone(), ..BoundPolicy::default() }
+        BoundPolicy { uid: object.uid.clone(), plugin_uid, ..BoundPolicy::default() }
     };
     let tried = Tried {
         object: PolicyObject { generation: 0, ..object.clone() },
-        plugin: plugin.and_then(LoadedPlugin::plugin).cloned(),
-        exists: plugin.is_some(),
+        plugin: plugin.known().and_then(LoadedPlugin::plugin).cloned(),
+        is_known: plugin.known().is_some(),
+        unreadable: match plugin {
+            OfPolicy::Unreadable(error) => Some((*error).to_owned()),
+            OfPolicy::Known(_) | OfPolicy::Absent => None,
+        },
     };
     if policy.tried.as_ref() == Some(&tried) {
         return policy;
@@ -112,12 +141,19 @@ pub(super) fn update(
 }
 
 /// Binds the loaded version of a plugin, after it has accepted the settings.
-fn bind(host: &Host, object: &PolicyObject, plugin: Option<&LoadedPlugin>) -> Result<Binding, Unbound> {
+fn bind(host: &Host, object: &PolicyObject, plugin: &OfPolicy<'_>) -> Result<Binding, Unbound> {
     let (name, hook) = (&object.plugin, object.hook);
-    let plugin = plugin.ok_or_else(|| {
-        let message = format!("spec.plugin: there is no SandboxPlugin {name}");
-        Unbound::without_plugin(FaultReason::PluginNotFound, message)
-    })?;
+    let plugin = match plugin {
+        OfPolicy::Known(plugin) => plugin,
+        OfPolicy::Unreadable(error) => {
+            let message = format!("spec.plugin: SandboxPlugin {name} cannot be read: {error}");
+            return Err(Unbound::without_plugin(FaultReason::PluginNotLoaded, message));
+        }
+        OfPolicy::Absent => {
+            let message = format!("spec.plugin: there is no SandboxPlugin {name}");
+            return Err(Unbound::without_plugin(FaultReason::PluginNotFound, message));
+        }
+    };
     let candidate: &Candidate = plugin.active.as_ref().ok_or_else(|| {
         let message =
             format!("spec.plugin: no version of SandboxPlugin {name} can be used; its condition Ready says why");

@@ -67,7 +67,7 @@ impl ObjectLoader {
                 ..PluginStatus::default()
             })
         });
-        let unread = self.unknown().map(|(name, error)| PluginStatus {
+        let unread = self.unknown(|unread| &unread.last).map(|(name, error)| PluginStatus {
             name,
             state: PluginState::NotLoaded,
             error: Some(error.clone()),
