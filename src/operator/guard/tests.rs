@@ -24,7 +24,7 @@ fn stored(spec: &Value) -> Value {
         for (field, value) in
             [("matchPolicy", json!("Equivalent")), ("namespaceSelector", json!({})), ("objectSelector", json!({}))]
         {
-            constraints.insert(field.to_owned(), value);
+            constraints.entry(field).or_insert(value);
         }
         for rule in constraints["resourceRules"].as_array_mut().into_iter().flatten() {
             rule["scope"] = "*".into();

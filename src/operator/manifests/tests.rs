@@ -322,8 +322,10 @@ fn each_mode_grants_what_it_needs_and_no_more() {
         assert!(of_configurations, "{settings:?}");
         let verbs = [any(configurations, "patch"), any(configurations, "create"), any("secrets", "create")];
         assert_eq!(verbs, [patches, creates, secrets], "{settings:?}");
-        // The operator reads the policies that limit it, and changes none.
-        let named = guards(&settings, "u").into_iter().map(|[policy, _]| policy["metadata"]["name"].clone());
+        // The operator reads the policies that limit it and those that judge in its place, and changes none.
+        let isolation = isolation_guards(&IsolationPolicies::default(), "");
+        let named = guards(&settings, "u").into_iter().chain(isolation);
+        let named = named.map(|[policy, _]| policy["metadata"]["name"].clone());
         let named = format!("{:?}", named.collect::<Vec<_>>());
         let policies = rights.iter().filter(|r| r.resource.starts_with("validatingadmissionpolic"));
         let read: Vec<_> = policies.map(|r| (r.group.as_str(), r.verb.as_str(), r.names.as_deref())).collect();

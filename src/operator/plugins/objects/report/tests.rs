@@ -238,7 +238,7 @@ async fn entry_is_renewed_before_it_counts_as_stale() {
     age(limits::PLUGIN_ENTRY_RENEWAL / 2);
     leader.report(&server).await;
     assert_eq!(server.writes(), settled);
-    age(limits::PLUGIN_ENTRY_RENEWAL);
+    age(limits::PLUGIN_ENTRY_RENEWAL + std::time::Duration::from_secs(1));
     leader.report(&server).await;
     assert_eq!(server.writes(), settled + 2);
     leader.report(&server).await;
