@@ -15,6 +15,21 @@ const HEX_DIGITS: usize = 64;
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(String);
 
+/// Computes the digest of a content that arrives in parts.
+#[derive(Default)]
+pub(crate) struct Hasher(Sha256);
+
+impl Hasher {
+    pub(crate) fn update(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        let hash = self.0.finalize();
+        Digest(hash.iter().fold(ALGORITHM.to_owned(), |text, byte| text + &format!("{byte:02x}")))
+    }
+}
+
 /// The text is not a digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} must be sha256: and 64 lower-case hex digits")]
@@ -24,8 +39,9 @@ impl Digest {
     /// The digest of these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        let hash = Sha256::digest(bytes);
-        Self(hash.iter().fold(ALGORITHM.to_owned(), |text, byte| text + &format!("{byte:02x}")))
+        let mut hasher = Hasher::default();
+        hasher.update(bytes);
+        hasher.finish()
     }
 
     /// The whole text, with the algorithm.

@@ -13,6 +13,7 @@ mod credentials;
 mod digest;
 mod error;
 pub mod limits;
+mod manifest;
 mod reference;
 mod signature;
 

@@ -2,6 +2,9 @@
 //!
 //! Only keys that the caller gives are trusted. There are no certificates, no transparency log, and no network.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use base64::Engine as _;
