@@ -72,7 +72,7 @@ impl Pki {
 }
 
 impl Authority {
-    fn new(name: &str) -> Result<Self> {
+    pub(crate) fn new(name: &str) -> Result<Self> {
         let key = KeyPair::generate()?;
         let mut params = named(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -116,7 +116,7 @@ impl Authority {
 }
 
 impl Pair {
-    fn write(&self, folder: &Path, name: &str) -> Result<()> {
+    pub(crate) fn write(&self, folder: &Path, name: &str) -> Result<()> {
         write_private(&folder.join(format!("{name}.crt")), &self.certificate)?;
         write_private(&folder.join(format!("{name}.key")), &self.key)
     }
