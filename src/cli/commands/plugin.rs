@@ -6,12 +6,18 @@ mod check;
 pub(crate) mod component;
 mod componentize;
 mod inspect;
+mod keygen;
 mod new;
+mod pull;
+mod push;
 mod question;
+mod registry;
 mod replay;
 mod run;
+mod sign;
 mod test;
 mod text;
+mod verify;
 
 use clap::Subcommand;
 
@@ -20,11 +26,16 @@ use self::build::BuildArgs;
 use self::check::CheckArgs;
 use self::componentize::ComponentizeArgs;
 use self::inspect::InspectArgs;
+use self::keygen::KeygenArgs;
 use self::new::NewArgs;
+use self::pull::PullArgs;
+use self::push::PushArgs;
 use self::question::QuestionArgs;
 use self::replay::ReplayArgs;
 use self::run::RunArgs;
+use self::sign::SignArgs;
 use self::test::TestArgs;
+use self::verify::VerifyArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
@@ -48,6 +59,16 @@ pub(crate) enum PluginCommand {
     Replay(ReplayArgs),
     /// Measures the calls of a plugin: times, fuel and memory. Compares them with an earlier run.
     Bench(BenchArgs),
+    /// Pushes a component to an OCI registry.
+    Push(PushArgs),
+    /// Pulls a component from an OCI registry, and verifies it if keys are given.
+    Pull(PullArgs),
+    /// Makes a key pair for signatures.
+    Keygen(KeygenArgs),
+    /// Signs an artifact in an OCI registry.
+    Sign(SignArgs),
+    /// Checks that one of the given keys signed an artifact in an OCI registry.
+    Verify(VerifyArgs),
 }
 
 /// Runs one of them.
@@ -63,5 +84,10 @@ pub(crate) fn run(command: PluginCommand) -> anyhow::Result<()> {
         PluginCommand::Test(args) => test::run(&args),
         PluginCommand::Replay(args) => replay::run(&args),
         PluginCommand::Bench(args) => bench::run(&args),
+        PluginCommand::Push(args) => push::run(&args),
+        PluginCommand::Pull(args) => pull::run(&args),
+        PluginCommand::Keygen(args) => keygen::run(&args),
+        PluginCommand::Sign(args) => sign::run(&args),
+        PluginCommand::Verify(args) => verify::run(&args),
     }
 }

@@ -35,8 +35,8 @@ pub(super) struct Inspection {
     /// The version of `paddock:policy`. `None` if the operator refuses the component.
     wit_version: Option<String>,
     hooks: Vec<&'static str>,
-    imports: Vec<String>,
-    exports: Vec<String>,
+    pub(super) imports: Vec<String>,
+    pub(super) exports: Vec<String>,
     /// The reason why the operator refuses the component.
     refused: Option<String>,
 }
