@@ -202,7 +202,10 @@ impl Client {
             let before = signature_list(&mut session, &place).await?;
             if before.iter().flat_map(Manifest::signatures).count() >= limits::SIGNATURES {
                 let limit = limits::SIGNATURES;
-                return Err(Error::protocol(place.host(), format!("{place} has {limit} signatures, which is the limit")));
+                return Err(Error::protocol(
+                    place.host(),
+                    format!("{place} has {limit} signatures, which is the limit"),
+                ));
             }
             let written = Manifest::of_signatures(before, &signature.payload, &signature.signature);
             let written = written.map_err(|error| Error::Options(error.to_string()))?;
@@ -235,7 +238,10 @@ async fn signature_list(session: &mut Session<'_>, place: &Reference) -> Result<
     let count = manifest.signatures().count();
     if count > limits::SIGNATURES {
         let limit = limits::SIGNATURES;
-        return Err(Error::protocol(place.host(), format!("{place} has {count} signatures, but at most {limit} are read")));
+        return Err(Error::protocol(
+            place.host(),
+            format!("{place} has {count} signatures, but at most {limit} are read"),
+        ));
     }
     Ok(Some(manifest))
 }

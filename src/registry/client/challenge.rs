@@ -9,10 +9,7 @@ pub(super) enum Challenge {
     /// The credentials themselves.
     Basic,
     /// A token of a token server.
-    Bearer {
-        realm: Uri,
-        service: Option<String>,
-    },
+    Bearer { realm: Uri, service: Option<String> },
 }
 
 impl Challenge {
@@ -117,8 +114,13 @@ mod tests {
         let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a:pull,push""#;
         assert_eq!(of(&[hub]), bearer("https://auth.docker.io/token", Some("registry.docker.io")));
         assert_eq!(of(&["basic", "bearer realm=\"https://a/\""]), bearer("https://a/", None));
-        assert_eq!(of(&[r#"Bearer  service="a \"b\", c" , realm=https://a/t?x=y"#]), bearer("https://a/t?x=y", Some("a \"b\", c")));
-        for wrong in ["", "Bearer", "Bearer realm=\"\"", "Bearer realm=\"/path\"", "Bearer realm=\"https://u@a/\"", "Digest a=b"] {
+        assert_eq!(
+            of(&[r#"Bearer  service="a \"b\", c" , realm=https://a/t?x=y"#]),
+            bearer("https://a/t?x=y", Some("a \"b\", c"))
+        );
+        for wrong in
+            ["", "Bearer", "Bearer realm=\"\"", "Bearer realm=\"/path\"", "Bearer realm=\"https://u@a/\"", "Digest a=b"]
+        {
             assert_eq!(of(&[wrong]), None, "{wrong}");
         }
     }

@@ -128,7 +128,8 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let uri = self.uri("blobs/uploads/")?;
-        let reply = self.call(Method::POST, uri.clone(), HeaderMap::new(), Bytes::new()).await?.successful(what).await?;
+        let reply =
+            self.call(Method::POST, uri.clone(), HeaderMap::new(), Bytes::new()).await?.successful(what).await?;
         let upload = reply.header(LOCATION).and_then(|location| located(&uri, location));
         let separator = if upload.as_ref().is_some_and(|upload| upload.query().is_some()) { '&' } else { '?' };
         let target = upload.and_then(|upload| format!("{upload}{separator}digest={digest}").parse().ok());
@@ -218,10 +219,10 @@ impl<'a> Session<'a> {
         let call = Call { method: Method::GET, uri, headers, body: Bytes::new() };
         let reply = self.transport.send(call).await?;
         // A redirect is not followed: it would lead to a server that the registry did not name.
-        let reply = reply.successful("the token").await.map_err(|error| match error {
-            Error::NotFound(_) => Error::unauthorized(&server, "it has no token"),
-            other => other,
-        })?;
+        if reply.status == StatusCode::NOT_FOUND {
+            return Err(Error::unauthorized(&server, "it has no token"));
+        }
+        let reply = reply.successful("the token").await?;
         let (body, _) = reply.read("the token", limits::SMALL_BODY_BYTES as u64).await?;
         let answer: Token =
             serde_json::from_slice(&body).map_err(|_| Error::protocol(&server, "its answer is not a token"))?;

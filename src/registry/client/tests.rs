@@ -11,6 +11,7 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, WWW_AUTHENTICATE};
 use serde_json::json;
 
 use self::fake::{Reply, blob, manifest, reply, serve};
+use super::transport::Call;
 use super::*;
 use crate::limits::{MANIFEST_BYTES, REDIRECTS};
 
@@ -48,7 +49,9 @@ async fn component_is_pulled_with_its_digests() {
     assert_eq!(client().resolve(&by_digest, &user()).await.unwrap(), artifact.manifest_digest);
 
     let other = reference(&host).at(&Digest::of(b"other"));
-    for error in [client().pull(&other, &user()).await.unwrap_err(), client().resolve(&other, &user()).await.unwrap_err()] {
+    for error in
+        [client().pull(&other, &user()).await.unwrap_err(), client().resolve(&other, &user()).await.unwrap_err()]
+    {
         assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
     }
 }
@@ -116,8 +119,10 @@ async fn no_more_is_read_than_the_limit() {
 
     let counted = Arc::clone(&taken);
     let host = serve(move |_, _| endless(&counted)).await;
-    for error in [pull(&host).await.unwrap_err(), client().signatures(&reference(&host), &user(), &Digest::of(b"")).await.unwrap_err()]
-    {
+    for error in [
+        pull(&host).await.unwrap_err(),
+        client().signatures(&reference(&host), &user(), &Digest::of(b"")).await.unwrap_err(),
+    ] {
         assert!(matches!(error, Error::TooLarge { limit, .. } if limit == MANIFEST_BYTES as u64), "{error}");
     }
     assert!(taken.load(Ordering::Relaxed) < 2 * (SLACK + MANIFEST_BYTES as u64));
@@ -157,7 +162,9 @@ async fn artifact_without_one_component_is_refused() {
         assert!(matches!(error, Error::NotAComponent { .. }) && error.to_string().contains(part), "{layers}: {error}");
     }
     let manifest = json!({ "schemaVersion": 2, "layers": [layer("text/plain"), layer(wasm)] });
-    let host = serve(move |path, _| if path.contains("/blobs/") { blob(COMPONENT) } else { blob(manifest.to_string().as_bytes()) });
+    let host = serve(
+        move |path, _| if path.contains("/blobs/") { blob(COMPONENT) } else { blob(manifest.to_string().as_bytes()) },
+    );
     assert_eq!(pull(&host.await).await.unwrap().component, COMPONENT, "other layers are left alone");
 }
 
@@ -280,6 +287,22 @@ async fn a_realm_without_tls_gets_no_credentials() {
         let error = client().pull(&reference(&host), &Credentials::Anonymous).await.unwrap_err();
         assert!(matches!(error, Error::Unauthorized { .. } | Error::Protocol { .. }), "{asks}: {error}");
     }
+}
+
+#[tokio::test]
+async fn nothing_is_sent_without_tls_unless_that_is_allowed() {
+    let asked = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&asked);
+    let host = serve(move |_, _| {
+        seen.store(true, Ordering::Relaxed);
+        blob(COMPONENT)
+    });
+    // The address of a redirect or of a token server.
+    let uri = format!("http://{}/", host.await).parse().unwrap();
+    let call = Call { method: http::Method::GET, uri, headers: http::HeaderMap::new(), body: Bytes::new() };
+    let error = Transport::new(&[], false).unwrap().send(call).await.err();
+    assert!(matches!(&error, Some(Error::Protocol { .. })), "{error:?}");
+    assert!(!asked.load(Ordering::Relaxed));
 }
 
 #[tokio::test]

@@ -81,7 +81,9 @@ impl Transport {
         let tls = match call.uri.scheme_str() {
             Some("https") => true,
             Some("http") if self.plain_http => false,
-            Some(_) | None => return Err(Error::protocol(&host, "leads to an address without TLS, which is not allowed")),
+            Some(_) | None => {
+                return Err(Error::protocol(&host, "leads to an address without TLS, which is not allowed"));
+            }
         };
         let connect = self.exchange(&host, tls, call);
         connect.await
@@ -138,7 +140,9 @@ where
     let mut request = Request::builder().method(call.method).uri(path).body(Full::new(call.body)).map_err(wrong)?;
     *request.headers_mut() = call.headers;
     let authority = call.uri.authority().map_or("", http::uri::Authority::as_str);
-    request.headers_mut().insert(HOST, HeaderValue::from_str(authority).map_err(|_| Error::protocol(host, "is invalid"))?);
+    request
+        .headers_mut()
+        .insert(HOST, HeaderValue::from_str(authority).map_err(|_| Error::protocol(host, "is invalid"))?);
     request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
     let response = sender.send_request(request).await.map_err(broken)?;
     let (head, body) = response.into_parts();
@@ -185,7 +189,8 @@ impl Reply {
         }
         let (status, host) = (self.status, self.host.clone());
         let message = self.message().await;
-        let reason = if message.is_empty() { format!("status {status}") } else { format!("status {status}: {message}") };
+        let reason =
+            if message.is_empty() { format!("status {status}") } else { format!("status {status}: {message}") };
         Err(match status {
             StatusCode::NOT_FOUND => Error::NotFound(what.to_owned()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::unauthorized(&host, reason),
@@ -197,7 +202,9 @@ impl Reply {
 
     /// The message of the registry about a failure.
     async fn message(self) -> String {
-        let Ok((body, _)) = self.read("the answer", limits::SMALL_BODY_BYTES as u64).await else { return String::new() };
+        let Ok((body, _)) = self.read("the answer", limits::SMALL_BODY_BYTES as u64).await else {
+            return String::new();
+        };
         let problems: Problems = serde_json::from_slice(&body).unwrap_or_default();
         let problems = problems.errors.into_iter().map(|problem| format!("{} {}", problem.code, problem.message));
         clean(&problems.collect::<Vec<_>>().join(", "))

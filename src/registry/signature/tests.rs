@@ -130,7 +130,8 @@ fn keys_of_another_form_are_refused_with_the_reason() {
     for other in OTHER_KEYS {
         assert_eq!(Key::from_pem(other.as_bytes()), Err(KeyError::Algorithm));
     }
-    let encrypted = "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED SIGSTORE PRIVATE KEY-----";
+    let encrypted =
+        "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED SIGSTORE PRIVATE KEY-----";
     assert_eq!(SigningKey::from_pem(encrypted.as_bytes()).unwrap_err(), KeyError::Encrypted);
     assert!(matches!(SigningKey::from_pem(public.as_bytes()), Err(KeyError::Pem(_))));
     let short = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----";
