@@ -116,6 +116,7 @@ fn plugins(list_types: &ListTypes) -> CustomResourceDefinition {
         column("Digest", "string", ".status.digest", WIDE),
         column("Hooks", "string", ".status.hooks", WIDE),
         column("ConfigMap", "string", ".spec.source.configMap.name", WIDE),
+        column("Image", "string", ".spec.source.oci.image", WIDE),
     ];
     definition::<SandboxPluginSpec, SandboxPluginStatus>(names, list_types, columns)
 }

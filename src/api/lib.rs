@@ -51,8 +51,8 @@ pub use common::{
     ShutdownPolicy, VolumeClaimMetadata, VolumeClaimTemplate,
 };
 pub use plugin::{
-    BuiltInPlugin, ComponentSource, ConfigMapKey, PluginLimits, PluginReplica, SandboxPlugin, SandboxPluginSpec,
-    SandboxPluginStatus,
+    BuiltInPlugin, ComponentSource, ConfigMapKey, OciImage, PluginLimits, PluginReplica, SandboxPlugin,
+    SandboxPluginSpec, SandboxPluginStatus, SignatureVerification,
 };
 pub use policy::{
     PluginFailurePolicy, PolicyMode, PolicyReplica, ReviewedKind, SandboxPolicy, SandboxPolicySpec, SandboxPolicyStatus,

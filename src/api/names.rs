@@ -247,10 +247,24 @@ pub mod reason {
     pub const WAITING_FOR_REPLICAS: &str = "WaitingForReplicas";
     /// `Ready` of a SandboxPlugin: there is no component at its source.
     pub const SOURCE_NOT_FOUND: &str = "SourceNotFound";
-    /// `Ready` of a SandboxPlugin: the component has another digest than the spec.
+    /// `Ready` of a SandboxPlugin: the component has another digest than the spec or the manifest says.
     pub const DIGEST_MISMATCH: &str = "DigestMismatch";
     /// `Ready` of a SandboxPlugin: the component or its limits are refused.
     pub const LOAD_FAILED: &str = "LoadFailed";
+    /// `Ready` of a SandboxPlugin: the image of the component is being pulled for the first time.
+    pub const PULLING: &str = "Pulling";
+    /// `Ready` of a SandboxPlugin: the registry refuses the credentials, or demands some.
+    pub const UNAUTHORIZED: &str = "Unauthorized";
+    /// `Ready` of a SandboxPlugin: the registry cannot be reached, or does not answer as a registry.
+    pub const UNREACHABLE: &str = "Unreachable";
+    /// `Ready` of a SandboxPlugin: the image has more bytes than a component may have.
+    pub const TOO_LARGE: &str = "TooLarge";
+    /// `Ready` of a SandboxPlugin: the image does not contain exactly one component.
+    pub const NOT_A_COMPONENT: &str = "NotAComponent";
+    /// `Ready` of a SandboxPlugin: none of the keys has signed the image.
+    pub const SIGNATURE_INVALID: &str = "SignatureInvalid";
+    /// `Ready` of a SandboxPlugin: the pull Secret does not exist, may not be read, or has no credentials.
+    pub const PULL_SECRET_UNUSABLE: &str = "PullSecretUnusable";
     /// `Ready` of a SandboxPlugin: a built-in plugin or a plugin of the directory has the same name.
     pub const NAME_TAKEN: &str = "NameTaken";
     /// `Ready` of a SandboxPolicy: the plugin is asked with the settings of the spec.

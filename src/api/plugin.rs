@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::Hook;
+use crate::common::{Hook, NameRef};
 
 /// The component of a plugin, and the limits of its calls.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,8 +38,8 @@ pub struct SandboxPluginSpec {
 /// The place that a component comes from.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.configMap) != has(self.builtIn)")
-    .message("exactly one of configMap and builtIn must be given"))]
+#[x_kube(validation = Rule::new("[has(self.configMap), has(self.builtIn), has(self.oci)].filter(given, given).size() == 1")
+    .message("exactly one of configMap, builtIn and oci must be given"))]
 pub struct ComponentSource {
     /// A ConfigMap in the namespace of the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,6 +47,60 @@ pub struct ComponentSource {
     /// A plugin that is part of the operator, so that a policy can bind it with settings of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub built_in: Option<BuiltInPlugin>,
+    /// An image in an OCI registry, as `paddock plugin push`, wkg or ORAS push a component.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oci: Option<OciImage>,
+}
+
+/// A component in an OCI registry, and the signatures that it needs.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OciImage {
+    /// The image, as REGISTRY/REPOSITORY:TAG or REGISTRY/REPOSITORY@sha256:DIGEST, such as
+    /// `registry.example.com/team/pool:1.2`. The operator asks for the digest of a tag again and again, and follows it. It
+    /// pulls a digest once.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new(concat!(
+        "self.matches('^([A-Za-z0-9-]+([.][A-Za-z0-9-]+)+(:[0-9]{1,5})?|[A-Za-z0-9-]+:[0-9]{1,5}|localhost)",
+        "(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)+",
+        "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$')",
+        " && self.matches('/.*[:@]')",
+    )).message(concat!(
+        "must be REGISTRY/REPOSITORY:TAG or REGISTRY/REPOSITORY@sha256:DIGEST without a scheme, such as ",
+        "registry.example.com/team/pool:1.2",
+    )))]
+    pub image: String,
+    /// A Secret of the type kubernetes.io/dockerconfigjson in the namespace of the operator, with the credentials for the
+    /// registry. The operator needs a Role for it. If absent, the operator pulls without credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_secret: Option<NameRef>,
+    /// Whether one of the keys must have signed the image. Required refuses an image without such a signature. Warn uses
+    /// it, and says so in the status. Disabled does not look for signatures. The default is Required if there are keys, and
+    /// Disabled otherwise. With --require-plugin-signatures, the keys of the operator are required whatever this field says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<SignatureVerification>,
+    /// The public keys in PEM format, one of which must have signed the image. If absent, the keys of the operator's flag
+    /// --plugin-signature-key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 8),
+        inner(length(min = 1, max = 2048)),
+        extend("x-kubernetes-list-type" = "atomic")
+    )]
+    #[x_kube(validation = Rule::new("self.all(key, key.startsWith('-----BEGIN PUBLIC KEY-----'))")
+        .message("each key must be in PEM format and begin with -----BEGIN PUBLIC KEY-----"))]
+    pub public_keys: Vec<String>,
+}
+
+/// The consequence if no given key has signed the image of a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SignatureVerification {
+    /// The component is refused.
+    Required,
+    /// The component is used, and the status says so.
+    Warn,
+    /// Nobody looks for signatures. The word is not Off, which is a boolean in the YAML of kubectl.
+    Disabled,
 }
 
 /// A component in a ConfigMap.
@@ -104,6 +158,10 @@ pub struct SandboxPluginStatus {
     /// The digest of the component that all Ready replicas use: `sha256:` and 64 hex digits. Absent if they differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// The digest of the image's manifest that the component of all Ready replicas is from: `sha256:` and 64 hex digits.
+    /// Absent if they differ, or if the component is from no registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
     /// The hooks that this component exports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
@@ -130,6 +188,9 @@ pub struct PluginReplica {
     /// The digest of the component that the replica uses. Absent if it uses none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// The digest of the image's manifest that this component is from. Absent if it is from no registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
     /// The hooks that the component exports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
@@ -143,6 +204,10 @@ pub struct PluginReplica {
     /// The same reason in one word, such as DigestMismatch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// A fact about the component in use that is no fault, such as a signature that is missing although verification is
+    /// Warn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// The number of calls since the start of the replica. It is written at most once a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<i64>,

@@ -6,6 +6,7 @@ use paddock_api::kind::{ApiShapes, Kind};
 use paddock_api::names::object::UPSTREAM_LEASE;
 use paddock_core::settings::Settings;
 
+use crate::plugins::registry::RegistryConfig;
 use crate::queue::Workers;
 use crate::record::RecordConfig;
 use crate::webhook::{Certificate, ClientConfig, Deployed, WebhookConfig};
@@ -125,6 +126,8 @@ pub struct Config {
     pub plugin_cache_dir: Option<PathBuf>,
     /// The memory that all calls of plugins together may use, in bytes. If absent, a part of the process's limit.
     pub plugin_memory: Option<usize>,
+    /// The registries that components come from.
+    pub registry: RegistryConfig,
     /// The recording of the decisions of plugins.
     pub record: RecordConfig,
     /// The seed of the random jitter, so that a test can repeat a run.
@@ -155,6 +158,7 @@ impl Config {
             plugin_dir: None,
             plugin_cache_dir: None,
             plugin_memory: None,
+            registry: RegistryConfig::default(),
             record: RecordConfig::default(),
             seed: 0,
         }

@@ -27,6 +27,7 @@ pub mod world;
 pub mod write;
 
 pub use config::{Config, Leadership, MetricsAccess, WebhookSetup};
+pub use plugins::registry::RegistryConfig;
 pub use plugins::{PluginClient, Policies};
 pub use record::RecordConfig;
 pub use run::{Addresses, Error, Running, run, start};

@@ -175,6 +175,25 @@ pub const PLUGIN_READINESS_WAIT: Duration = Duration::from_secs(60);
 /// milliseconds. Without an answer, every hook fails until there is one.
 pub const PLUGIN_OBJECTS_WAIT: Duration = Duration::from_secs(5);
 
+/// The interval at which the digest of a tag is asked for, unless `--plugin-registry-poll-interval` says otherwise. All
+/// replicas follow a tag that moves within it. Each replica then makes one small request a minute for each such plugin.
+pub const PLUGIN_IMAGE_POLL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The wait after the first failure of a registry. Each further wait is twice the one before it, up to the interval of the
+/// polls. A registry that restarts is away for some seconds.
+pub const PLUGIN_PULL_RETRY: Duration = Duration::from_secs(2);
+
+/// The pulls under way. Each may hold a component of 64 MiB two or three times, which is a tenth of the memory limit in
+/// `deploy/base`.
+pub const PLUGIN_PULLS: usize = 2;
+
+/// The longest wait for the answer to a small request to a registry: a digest, or the signatures of an image. A pull has
+/// the limit of the client.
+pub const PLUGIN_REGISTRY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The pulled components that wait until the former one is compiled.
+pub const PLUGIN_PULL_UPDATES: usize = 8;
+
 /// The interval between two trials of a plugin, while the calls of other plugins leave no memory for a trial.
 pub const PLUGIN_TRIAL_RETRY: Duration = Duration::from_secs(1);
 

@@ -75,6 +75,16 @@ pub fn throttle_rights(settings: &Settings) -> Vec<Value> {
     added_rights(|throttle| Settings { throttle, ..settings.clone() })
 }
 
+/// The Secret with credentials for registries that the overlay names.
+pub const PLUGIN_PULL_SECRET: &str = "plugin-registry";
+
+/// The documents that only an operator with the right to read the pull Secret of plugins has: the file of an overlay.
+#[must_use]
+pub fn plugin_pull_secret_rights(settings: &Settings) -> Vec<Value> {
+    let secrets = |is_on: bool| is_on.then(|| PLUGIN_PULL_SECRET.to_owned()).into_iter().collect();
+    added_rights(|is_on| Settings { plugin_pull_secrets: secrets(is_on), ..settings.clone() })
+}
+
 /// The documents that only an operator with the rights to deliver the data of claims has: the file of an overlay.
 #[must_use]
 pub fn claim_data_rights(settings: &Settings) -> Vec<Value> {

@@ -32,6 +32,7 @@ pub use self::cpu_use::CpuUseResult;
 use self::families::{BLOCKED_BY, Families};
 use self::tally::Tally;
 use self::watch_lag::WatchLag;
+use crate::plugins::registry::PullCount;
 use crate::plugins::{PluginState, PluginStatus};
 
 /// All metrics of the operator. Clones are handles on the same metrics.
@@ -188,6 +189,23 @@ impl Metrics {
         }
     }
 
+    /// Records an attempt to get the image of a plugin. A plugin without an image has no series any more.
+    pub fn pulled(&self, count: PullCount<'_>) {
+        let Families { plugin_pulls, plugin_last_pull, .. } = &self.inner.families;
+        match count {
+            PullCount::Tried { plugin, outcome, is_good } => {
+                plugin_pulls.with_label_values(&[outcome]).inc();
+                if is_good {
+                    plugin_last_pull.with_label_values(&[plugin]).set(Timestamp::now().as_second());
+                }
+            }
+            PullCount::Ended { plugin } => {
+                // A plugin that was never pulled has no series.
+                drop(plugin_last_pull.remove_label_values(&[plugin]));
+            }
+        }
+    }
+
     /// Counts the answers for policies that do not act.
     pub fn unenforced(&self, answers: &[UnenforcedAnswer]) {
         for UnenforcedAnswer { binding, hook, mode, effect, .. } in answers {
@@ -336,6 +354,27 @@ mod tests {
         assert!(!text().contains("note.yml"));
         metrics.plugins(&all[..1]);
         assert!(!text().contains("plugin=\"gone\""), "{}", text());
+    }
+
+    #[test]
+    fn last_good_pull_of_a_plugin_is_a_metric_until_the_plugin_has_no_image() {
+        let metrics = Metrics::new().unwrap();
+        let tried = |outcome, is_good| PullCount::Tried { plugin: "p", outcome, is_good };
+        let text = || String::from_utf8(metrics.text().unwrap()).unwrap();
+        metrics.pulled(PullCount::Ended { plugin: "p" });
+        metrics.pulled(tried("Unreachable", false));
+        assert!(!text().contains("last_pull_timestamp_seconds{"), "{}", text());
+        metrics.pulled(tried("Pulled", true));
+        metrics.pulled(tried("Unreachable", false));
+        for line in [
+            "paddock_plugin_pulls_total{outcome=\"Unreachable\"} 2",
+            "paddock_plugin_pulls_total{outcome=\"Pulled\"} 1",
+            "paddock_plugin_last_pull_timestamp_seconds{plugin=\"p\"} ",
+        ] {
+            assert!(text().contains(line), "{}", text());
+        }
+        metrics.pulled(PullCount::Ended { plugin: "p" });
+        assert!(!text().contains("plugin=\"p\""), "{}", text());
     }
 
     #[test]

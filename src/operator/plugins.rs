@@ -1,5 +1,5 @@
 //! The plugins: the built-ins, those of a source such as the plugin directory, and those of objects in the cluster
-//! ([`objects`]).
+//! ([`objects`]), whose components may be in a registry ([`registry`]).
 //!
 //! `NAME.wasm` in the directory takes over every hook that it exports, for every object, as soon as the operator finds
 //! it. `NAME.yaml` beside it can narrow that ([`plugin_config`]). If a component or a file is invalid, it is refused,
@@ -17,6 +17,7 @@ mod loading;
 pub mod memory;
 pub mod objects;
 pub mod plugin_config;
+pub mod registry;
 pub mod source;
 mod sources;
 

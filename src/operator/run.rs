@@ -26,6 +26,7 @@ use crate::metrics::{Metrics, MetricsError};
 use crate::plugins::directory::DirectorySource;
 use crate::plugins::objects::feed::ObjectSource;
 use crate::plugins::objects::report::{Replica, Reporter};
+use crate::plugins::registry::{PullCount, PullSecrets, Puller};
 use crate::plugins::{Plugins, Sources, metered};
 use crate::queue::{Queue, Trigger};
 use crate::reconcile::{Reconciler, Traces};
@@ -68,28 +69,35 @@ pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error>
     let memory_bytes = config.plugin_memory.unwrap_or_else(plugins::memory::default_budget);
     info!(memory_bytes, "memory for all calls of plugins");
     let host = Arc::new(Host::new(HostConfig { memory_bytes, ..HostConfig::default() })?);
-    let largest = host.config().component_bytes as u64;
-    let directory = |dir| DirectorySource::new(dir, limits::PLUGIN_DIRECTORY_POLL_INTERVAL, largest);
+    let largest = host.config().component_bytes;
+    let directory = |dir| DirectorySource::new(dir, limits::PLUGIN_DIRECTORY_POLL_INTERVAL, largest as u64);
     let clock = Clock::default();
+    let metrics = Metrics::new()?;
     let reader = client(&kube, false, &clock).map_err(|error| Error::Client(Box::new(error)))?;
+    let own_namespace = config.settings.own_namespace.clone();
+    let secrets = PullSecrets::new(reader.clone(), own_namespace.clone());
+    let count = {
+        let metrics = metrics.clone();
+        move |count: PullCount<'_>| metrics.pulled(count)
+    };
+    let puller = Puller::new(&config.registry, secrets, largest, count).map_err(Error::Registry)?;
     let sources = Sources {
         files: config.plugin_dir.clone().map(directory),
-        objects: Some(ObjectSource::new(reader, config.settings.own_namespace.clone())),
+        objects: Some(ObjectSource::new(reader, own_namespace, puller)),
         cache: config.plugin_cache_dir.clone(),
     };
     let plugins = plugins::start(host, sources, stop_plugins.clone()).await?;
     let end_with_us = stop_plugins.drop_guard();
-    start_with(config, (kube, clock), plugins, end_with_us).await
+    start_with(config, (kube, clock, metrics), plugins, end_with_us).await
 }
 
 /// Starts an operator with these plugins.
 async fn start_with(
     config: Config,
-    (kube, clock): (kube::Config, Clock),
+    (kube, clock, metrics): (kube::Config, Clock, Metrics),
     plugins: Plugins,
     guard: DropGuard,
 ) -> Result<Running, Error> {
-    let metrics = Metrics::new()?;
     let world = SharedWorld::new(World::new(config.settings.clone())).with_clock(clock.clone());
     let queue = Queue::new(config.workers, config.seed);
     let limiter = WriteLimiter::new(config.kube_api_qps, config.kube_api_burst);

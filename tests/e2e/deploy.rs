@@ -39,6 +39,7 @@ async fn every_overlay_is_what_the_command_prints() {
         (root!("deploy/overlays/upstream"), "--surface=upstream"),
         (root!("deploy/overlays/claim-data"), "--claim-data"),
         (root!("deploy/overlays/throttle"), "--throttle"),
+        (root!("deploy/overlays/plugin-registry"), "--plugin-pull-secret=plugin-registry"),
     ] {
         let rendered = setup.cluster.kubectl().run(&["kustomize", folder], None).await.expect("kustomize");
         let printed =

@@ -272,8 +272,8 @@ async fn wrong_plugins_and_policies_are_refused_by_the_schema() {
     let mut dotted = plugin(json!({ "source": source }));
     dotted["metadata"]["name"] = "a.b".into();
     for (object, parts) in [
-        (plugin(both), vec!["spec.source", "exactly one of configMap and builtIn"]),
-        (plugin(json!({ "source": {} })), vec!["spec.source", "exactly one of configMap and builtIn"]),
+        (plugin(both), vec!["spec.source", "exactly one of configMap, builtIn and oci"]),
+        (plugin(json!({ "source": {} })), vec!["spec.source", "exactly one of configMap, builtIn and oci"]),
         (plugin(json!({ "source": source, "digest": "sha256:12" })), vec!["spec.digest"]),
         (
             plugin(json!({ "source": source, "limits": { "memory": "1Gi" } })),

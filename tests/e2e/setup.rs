@@ -65,7 +65,7 @@ pub(crate) async fn control_plane_with_optional_rights(options: Options) -> (Clu
 }
 
 /// The same for flags of `paddock manifests`.
-async fn control_plane_with(options: Options, flags: &[&str]) -> (Cluster, PathBuf) {
+pub(crate) async fn control_plane_with(options: Options, flags: &[&str]) -> (Cluster, PathBuf) {
     // The build is first, because it takes longest and can fail.
     programs::paddock().await;
     let cluster = Cluster::start(options).await.expect("a control plane");

@@ -4,6 +4,7 @@ use anyhow::bail;
 use clap::{ArgAction, Args, ValueEnum};
 use paddock_api::kind::ApiShapes;
 use paddock_api::names::object;
+use paddock_core::model::is_dns_subdomain;
 use paddock_operator::manifests::{self, METRICS_NAMESPACE, POD_CIDRS, Settings, Webhook};
 
 use crate::output::{print, yaml};
@@ -52,6 +53,10 @@ pub(crate) struct ManifestsArgs {
     /// --cpu-metrics=false, it runs with --cpu-metrics-interval=0s.
     #[arg(long, value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
     cpu_metrics: bool,
+    /// Lets the operator read this Secret of its own namespace, which has the credentials for a registry that SandboxPlugins
+    /// name in spec.source.oci.pullSecret. The flag may be repeated. Without it, the operator reads no such Secret.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = parse_secret)]
+    plugin_pull_secret: Vec<String>,
     /// Image of the operator and of the gateway.
     #[arg(long, value_name = "IMAGE", value_parser = parse_image, default_value_t = Settings::default().image)]
     image: String,
@@ -78,6 +83,13 @@ enum WhoKeeps {
     Off,
 }
 
+fn parse_secret(value: &str) -> Result<String, String> {
+    if is_dns_subdomain(value) {
+        return Ok(value.to_owned());
+    }
+    Err(format!("{value:?} is not the name of a Secret: expected a name such as plugin-registry"))
+}
+
 /// Prints them.
 pub(crate) fn run(args: ManifestsArgs) -> anyhow::Result<()> {
     let ManifestsArgs {
@@ -92,6 +104,7 @@ pub(crate) fn run(args: ManifestsArgs) -> anyhow::Result<()> {
         throttle,
         isolation_policies,
         cpu_metrics,
+        plugin_pull_secret,
         image,
         pod_cidr,
         metrics_namespace,
@@ -115,6 +128,7 @@ pub(crate) fn run(args: ManifestsArgs) -> anyhow::Result<()> {
         throttle,
         isolation_policies,
         cpu_metrics,
+        plugin_pull_secrets: plugin_pull_secret,
         image,
         shapes: surface,
         pod_cidrs: pod_cidr,

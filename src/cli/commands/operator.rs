@@ -2,6 +2,7 @@
 
 mod flags;
 mod record;
+mod registry;
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -35,8 +36,20 @@ async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
 }
 
 fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
-    let OperatorArgs { cluster, api, leadership, sandboxes, tcp_wake, work, listen, webhook, record, reports, log: _ } =
-        args;
+    let OperatorArgs {
+        cluster,
+        api,
+        leadership,
+        sandboxes,
+        registry,
+        tcp_wake,
+        work,
+        listen,
+        webhook,
+        record,
+        reports,
+        log: _,
+    } = args;
     let in_cluster = cluster.kubeconfig.is_none();
     let pod = in_cluster.then(|| Pod { namespace: own_namespace.to_owned(), name: pod_name().unwrap_or_default() });
     let seed = seed();
@@ -112,6 +125,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         plugin_dir: sandboxes.plugin_dir,
         plugin_cache_dir: sandboxes.plugin_cache_dir,
         plugin_memory: sandboxes.plugin_memory_budget,
+        registry: registry.config()?,
         record: record.config(),
         seed,
     })

@@ -49,6 +49,8 @@ pub struct Settings {
     pub isolation_policies: bool,
     /// Whether the operator may read the CPU use of pods, which metrics-server serves.
     pub cpu_metrics: bool,
+    /// The Secrets in the operator's namespace with credentials for registries, which the operator may read.
+    pub plugin_pull_secrets: Vec<String>,
     /// The operator's container image.
     pub image: String,
     /// The API shapes to install.
@@ -83,6 +85,7 @@ impl Default for Settings {
             throttle: false,
             isolation_policies: false,
             cpu_metrics: true,
+            plugin_pull_secrets: Vec::new(),
             image: concat!("paddock:v", env!("CARGO_PKG_VERSION")).to_owned(),
             shapes: ApiShapes::Both,
             pod_cidrs: POD_CIDRS.map(str::to_owned).to_vec(),

@@ -3,7 +3,7 @@
 //! [`writes`] names the verbs of the operations that plans contain, for each kind. A test compares it with the plans of
 //! all scenarios, so the operator gets no right that it does not use. Each part of the operator that can be switched off
 //! has a role of its own: the kinds of each API shape, the data of claims, the throttle of idle Sandboxes, the CPU use of pods,
-//! the protection of the metrics, and the webhook. Plugins and policies are not reconciled, so their kinds are not in the
+//! the credentials for registries, the protection of the metrics, and the webhook. Plugins and policies are not reconciled, so their kinds are not in the
 //! table.
 
 use std::borrow::Cow;
@@ -184,6 +184,9 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
     if settings.cpu_metrics {
         grants.push(grant("-cpu-metrics", served(), cpu_metrics_rules()));
     }
+    if !settings.plugin_pull_secrets.is_empty() {
+        grants.push(grant("-plugin-registry", own(), vec![pull_secret_rule(settings)]));
+    }
     let mut of_process = lease_rules();
     of_process.push(component_rule());
     // The replicas of the operator. An operator reads every Pod of the namespaces that it serves anyway.
@@ -243,6 +246,12 @@ fn plugin_rules() -> [PolicyRule; 2] {
 /// writes a component decides about the Sandboxes of all namespaces.
 fn component_rule() -> PolicyRule {
     rule("", &["configmaps"], &["list", "watch"])
+}
+
+/// The right to read the credentials for registries: these Secrets of the operator's own namespace, and no other ones.
+fn pull_secret_rule(settings: &Settings) -> PolicyRule {
+    let names: Vec<&str> = settings.plugin_pull_secrets.iter().map(String::as_str).collect();
+    named("", &["secrets"], &names, &["get"])
 }
 
 /// The right to report Events.

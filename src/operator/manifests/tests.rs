@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use super::*;
 
+mod pull_secrets;
+
 fn text(documents: &[Value]) -> String {
     text_of("paddock manifests", documents)
 }

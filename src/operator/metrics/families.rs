@@ -111,6 +111,12 @@ families! {
         plugin_not_loaded: IntGaugeVec, all, ["plugin"] =>
             "paddock_plugin_not_loaded":
             "1 if a plugin is configured and not loaded on this replica, so that its failure policy applies.";
+        plugin_pulls: IntCounterVec, all, ["outcome"] =>
+            "paddock_plugin_pulls_total":
+            "Attempts to get the image of a SandboxPlugin, by outcome: Pulled, Unchanged, or the reason of the failure.";
+        plugin_last_pull: IntGaugeVec, all, ["plugin"] =>
+            "paddock_plugin_last_pull_timestamp_seconds":
+            "Unix time of the last successful attempt to get the image of a SandboxPlugin, in seconds.";
         decisions_recorded: IntCounterVec, all, ["result"] =>
             "paddock_decisions_recorded_total":
             "Decisions of plugins for --record-decisions, by result: written, dropped or failed.";

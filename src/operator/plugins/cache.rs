@@ -39,6 +39,19 @@ struct Version {
     component: String,
     /// The text of the configuration file, if there was one.
     config: Option<String>,
+    /// The image that the component is from, if it is from a registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image: Option<CachedImage>,
+}
+
+/// The image that a cached component is from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct CachedImage {
+    /// The digest of the manifest.
+    pub(super) digest: String,
+    /// The keys that were required when the component was pulled, as a digest. `None` if none were.
+    pub(super) trust: Option<String>,
 }
 
 impl PluginCache {
@@ -96,12 +109,17 @@ impl PluginCache {
         Some(PluginFiles { component: Some(file(&path, bytes, sum)), config })
     }
 
+    /// The image that the last good version of a plugin is from. `None` if it is from no registry.
+    pub(super) fn image(&self, name: &str) -> Option<&CachedImage> {
+        self.index.plugins.get(name)?.image.as_ref()
+    }
+
     /// Stores a good version of a plugin in the place of the former one.
-    pub(super) fn store(&mut self, name: &str, files: &PluginFiles) {
+    pub(super) fn store(&mut self, name: &str, files: &PluginFiles, image: Option<CachedImage>) {
         let content = |file: &Option<File>| file.as_ref().and_then(|file| file.content.clone().ok());
         let Some(component) = content(&files.component) else { return };
         let config = content(&files.config).map(|config| String::from_utf8_lossy(&config.bytes).into_owned());
-        let version = Version { component: hex(&component.sum), config };
+        let version = Version { component: hex(&component.sum), config, image };
         if self.is_known && self.index.plugins.get(name) == Some(&version) {
             return;
         }

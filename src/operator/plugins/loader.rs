@@ -305,7 +305,7 @@ impl Loader {
         entry.error = None;
         entry.version = Version::Active(active);
         if let Some(cache) = &mut self.cache {
-            cache.store(name, files);
+            cache.store(name, files, None);
         }
     }
 

@@ -51,11 +51,39 @@ pub struct PluginObject {
     /// Where the component is, for people.
     pub location: String,
     /// The component, or the reason why there is none.
-    pub component: Result<Content, String>,
+    pub component: Result<Component, Fault>,
+    /// A fault of the source that does not concern this component, such as a registry that does not answer any more.
+    pub source_fault: Option<Fault>,
+    /// The keys that must have signed the image of the component, as a digest. `None` if none must.
+    pub trust: Option<String>,
     /// The digest that the component has to have.
     pub digest: Option<String>,
     /// The limits of a call, as a configuration file with only this field.
     pub limits: String,
+}
+
+/// A component of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Component {
+    /// The bytes.
+    pub content: Content,
+    /// The image that they are from. `None` if they are from no registry.
+    pub image: Option<Image>,
+}
+
+impl From<Content> for Component {
+    fn from(content: Content) -> Self {
+        Self { content, image: None }
+    }
+}
+
+/// An image in a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The digest of the manifest.
+    pub digest: String,
+    /// A fact about the image that is no fault, for people.
+    pub warning: Option<String>,
 }
 
 /// The parts of a SandboxPolicy that decide about its binding.
@@ -93,6 +121,8 @@ pub struct LoadedState {
     pub generation: i64,
     /// The digest of the component in use. `None` if no version works.
     pub digest: Option<String>,
+    /// The image that it is from. `None` if it is from no registry.
+    pub image: Option<Image>,
     /// The hooks that it exports.
     pub hooks: Vec<Hook>,
     /// The version of the WIT that it implements.
@@ -134,7 +164,21 @@ impl Fault {
 pub enum FaultReason {
     /// There is no component at the source.
     SourceNotFound,
-    /// The component has another digest than the spec.
+    /// The image of the component is being pulled for the first time.
+    Pulling,
+    /// The registry refuses the credentials, or demands some.
+    Unauthorized,
+    /// The registry cannot be reached, or does not answer as a registry.
+    Unreachable,
+    /// The image has more bytes than a component may have.
+    TooLarge,
+    /// The image does not contain exactly one component.
+    NotAComponent,
+    /// None of the keys has signed the image.
+    SignatureInvalid,
+    /// The pull Secret does not exist, may not be read, or has no credentials.
+    PullSecretUnusable,
+    /// The component has another digest than the spec or the manifest says.
     DigestMismatch,
     /// The component or its limits are refused.
     LoadFailed,
@@ -158,6 +202,13 @@ impl FaultReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SourceNotFound => reason::SOURCE_NOT_FOUND,
+            Self::Pulling => reason::PULLING,
+            Self::Unauthorized => reason::UNAUTHORIZED,
+            Self::Unreachable => reason::UNREACHABLE,
+            Self::TooLarge => reason::TOO_LARGE,
+            Self::NotAComponent => reason::NOT_A_COMPONENT,
+            Self::SignatureInvalid => reason::SIGNATURE_INVALID,
+            Self::PullSecretUnusable => reason::PULL_SECRET_UNUSABLE,
             Self::DigestMismatch => reason::DIGEST_MISMATCH,
             Self::LoadFailed => reason::LOAD_FAILED,
             Self::NameTaken => reason::NAME_TAKEN,

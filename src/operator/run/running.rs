@@ -30,6 +30,9 @@ pub enum Error {
     /// A built-in plugin did not load.
     #[error("a built-in plugin cannot be loaded")]
     BuiltIn(#[from] LoadError),
+    /// The certificate of an authority of a registry cannot be used.
+    #[error("--plugin-registry-ca-file: the certificate cannot be used")]
+    Registry(#[source] paddock_registry::Error),
     /// Two metric families have the same name.
     #[error(transparent)]
     Metrics(#[from] MetricsError),

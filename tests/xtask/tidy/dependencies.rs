@@ -10,13 +10,14 @@ use crate::project::Project;
 use crate::tree::Tree;
 
 /// The crates of ours that each crate in `src/` may use. A crate that is not in the table may use none.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("paddock-api", &[]),
     ("paddock-init", &[]),
     ("paddock-core", &["paddock-api"]),
     ("paddock-plugin-host", &["paddock-api", "paddock-core"]),
     ("paddock-kube", &["paddock-api"]),
-    ("paddock-operator", &["paddock-api", "paddock-core", "paddock-plugin-host", "paddock-kube"]),
+    ("paddock-registry", &[]),
+    ("paddock-operator", &["paddock-api", "paddock-core", "paddock-plugin-host", "paddock-kube", "paddock-registry"]),
     ("paddock-gateway", &["paddock-api", "paddock-kube"]),
     ("paddock-simulate", &["paddock-api", "paddock-core", "paddock-plugin-host"]),
     (
@@ -26,6 +27,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
             "paddock-core",
             "paddock-plugin-host",
             "paddock-kube",
+            "paddock-registry",
             "paddock-operator",
             "paddock-gateway",
             "paddock-simulate",

@@ -15,7 +15,7 @@ use crate::rust::{Program, Target, is_test_only, names_in};
 const CRATES: [&str; 2] = ["paddock-operator", "paddock-kube"];
 
 /// The items that name a client of the API server, as `file::item`, each with the reason. No other item has a client.
-const CONNECTED: [(&str, &str); 40] = [
+const CONNECTED: [(&str, &str); 41] = [
     ("watcher::Watch", "the only reader"),
     ("cpu_use::CpuUseLists", "reads the CPU use of pods, which no watch delivers"),
     ("watch::events", "lists and watches one kind, for the only reader"),
@@ -54,6 +54,7 @@ const CONNECTED: [(&str, &str); 40] = [
     ("follow::follow", "reads one resource for the plugins"),
     ("follow::Follow", "reads one resource for the plugins"),
     ("follow::may_be_served", "asks whether the API server has such a resource"),
+    ("pull_secret::PullSecrets", "reads the credentials for a registry, which no decision reads"),
     ("report::Reporter", "passes one to the reports of plugins"),
     ("report::StatusReports", "writes the status of plugins and policies, which no plan has"),
 ];

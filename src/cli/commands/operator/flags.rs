@@ -9,6 +9,7 @@ use paddock_core::settings::ManagedFieldsAtClaim;
 use paddock_kube::listen::ListenAddress;
 
 use super::record::RecordArgs;
+use super::registry::RegistryArgs;
 use crate::commands::isolation::IsolationArgs;
 use crate::commands::process::LogArgs;
 use crate::values::{
@@ -29,6 +30,8 @@ pub(crate) struct OperatorArgs {
     pub(super) leadership: LeadershipArgs,
     #[command(flatten)]
     pub(super) sandboxes: SandboxArgs,
+    #[command(flatten)]
+    pub(super) registry: RegistryArgs,
     #[command(flatten)]
     pub(super) tcp_wake: TcpWakeArgs,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Watches SandboxPlugins, SandboxPolicies and the ConfigMaps with components.
+//! Watches SandboxPlugins, SandboxPolicies and the ConfigMaps with components, and follows the images with components.
 //!
 //! ConfigMaps are read in the operator's own namespace alone. A component decides about the Sandboxes of the whole
 //! cluster, and a user who may write ConfigMaps elsewhere need not have that right.
@@ -16,12 +16,14 @@ use tracing::warn;
 
 use super::ObjectContent;
 use super::follow::{Followed, Update, follow};
-use super::read::{self, Components};
+use super::read::{self, Components, Known};
+use crate::plugins::registry::{PullUpdate, Puller, Pulls, Wanted};
 
 /// The source of plugins and policies in a cluster.
 pub struct ObjectSource {
     client: Client,
     namespace: Option<String>,
+    puller: Arc<Puller>,
     seen: watch::Sender<SeenObjects>,
 }
 
@@ -36,10 +38,11 @@ pub struct SeenObjects {
 
 impl ObjectSource {
     /// The objects of the cluster of a client. The ConfigMaps are in this namespace, which is that of the operator. Outside
-    /// of a cluster, an operator may have none.
+    /// of a cluster, an operator may have none. The puller pulls the components that are in registries.
     #[must_use]
-    pub fn new(client: Client, namespace: Option<String>) -> Self {
-        Self { client, namespace, seen: watch::Sender::new(SeenObjects::default()) }
+    pub fn new(client: Client, namespace: Option<String>, puller: Puller) -> Self {
+        let seen = watch::Sender::new(SeenObjects::default());
+        Self { client, namespace, puller: Arc::new(puller), seen }
     }
 
     /// The objects as they are seen, for the reports of their status.
@@ -50,7 +53,7 @@ impl ObjectSource {
     /// The content of the objects: first what there is now, then again whenever it changes. An error says nothing about
     /// the objects. There are only errors before the first content.
     pub fn contents(self) -> impl Stream<Item = Result<ObjectContent, String>> + Send + 'static {
-        let Self { client, namespace, seen } = self;
+        let Self { client, namespace, puller, seen } = self;
         let followed =
             |resource, namespace: Option<&String>| Followed { resource, namespace: namespace.cloned(), labels: None };
         let plugins = followed(ApiResource::erase::<SandboxPlugin>(&()), None);
@@ -64,8 +67,10 @@ impl ObjectSource {
             }
             None => stream::iter([News::Components(Update::Objects(BTreeMap::new()))]).boxed(),
         };
-        let state = State::new(namespace, seen);
-        let news = stream::select_all([plugins, policies, maps]);
+        let (pulls, updates) = Pulls::new(puller);
+        let images = updates.map(|update| News::Image(Box::new(update))).boxed();
+        let state = State::new(namespace, pulls, seen);
+        let news = stream::select_all([plugins, policies, maps, images]);
         news.scan(state, |state, news| future::ready(Some(state.take_in(news)))).filter_map(future::ready)
     }
 }
@@ -75,11 +80,13 @@ enum News {
     Plugins(Update<Result<Arc<SandboxPlugin>, String>>),
     Policies(Update<Result<Arc<SandboxPolicy>, String>>),
     Components(Update<Components>),
+    Image(Box<PullUpdate>),
 }
 
 /// The kinds that are known so far.
 struct State {
     namespace: Option<String>,
+    pulls: Pulls,
     seen: watch::Sender<SeenObjects>,
     plugins: Option<BTreeMap<String, Arc<SandboxPlugin>>>,
     policies: Option<BTreeMap<String, Arc<SandboxPolicy>>>,
@@ -92,9 +99,10 @@ struct State {
 }
 
 impl State {
-    fn new(namespace: Option<String>, seen: watch::Sender<SeenObjects>) -> Self {
+    fn new(namespace: Option<String>, pulls: Pulls, seen: watch::Sender<SeenObjects>) -> Self {
         Self {
             namespace,
+            pulls,
             seen,
             plugins: None,
             policies: None,
@@ -110,7 +118,10 @@ impl State {
         let fault = match news {
             News::Plugins(Update::Objects(objects)) => {
                 let former = self.plugins.take().unwrap_or_default();
-                self.plugins = Some(readable(("SandboxPlugin", &mut self.unreadable.plugins), former, objects));
+                let plugins = readable(("SandboxPlugin", &mut self.unreadable.plugins), former, objects);
+                let image = |(name, plugin): (&String, &Arc<SandboxPlugin>)| Some((name.clone(), Wanted::of(plugin)?));
+                self.pulls.want(plugins.iter().filter_map(image).collect());
+                self.plugins = Some(plugins);
                 None
             }
             News::Policies(Update::Objects(objects)) => {
@@ -120,6 +131,10 @@ impl State {
             }
             News::Components(Update::Objects(objects)) => {
                 self.maps = Some(objects);
+                None
+            }
+            News::Image(update) => {
+                self.pulls.take_in(*update);
                 None
             }
             News::Components(Update::Fault(fault)) => {
@@ -143,9 +158,12 @@ impl State {
             (None, None) if plugins.values().any(|plugin| plugin.spec.source.config_map.is_some()) => return None,
             (None, None) => Ok(&none),
         };
-        let of_plugin = |object: &Arc<SandboxPlugin>| read::plugin(object, self.namespace.as_deref(), maps);
+        let of_plugin = |name: &String, object: &Arc<SandboxPlugin>| {
+            let known = Known { namespace: self.namespace.as_deref(), maps, pulled: self.pulls.pulled(name) };
+            read::plugin(object, &known)
+        };
         let content = ObjectContent {
-            plugins: plugins.iter().map(|(name, object)| (name.clone(), of_plugin(object))).collect(),
+            plugins: plugins.iter().map(|(name, object)| (name.clone(), of_plugin(name, object))).collect(),
             policies: policies.iter().map(|(name, object)| (name.clone(), read::policy(object))).collect(),
             unreadable_plugins: unknown(&self.unreadable.plugins, plugins),
             unreadable: unknown(&self.unreadable.policies, policies),
@@ -218,7 +236,8 @@ mod tests {
     use super::*;
 
     fn state() -> State {
-        State::new(Some("paddock".to_owned()), watch::Sender::new(SeenObjects::default()))
+        let seen = watch::Sender::new(SeenObjects::default());
+        State::new(Some("paddock".to_owned()), Pulls::new(Arc::new(Puller::none())).0, seen)
     }
 
     /// The content after these plugins were listed, and after the ConfigMaps could not be.
@@ -245,7 +264,7 @@ mod tests {
         let content = without_config_maps(&[built_in, in_a_map]).unwrap().unwrap();
         assert!(content.plugins["gentle"].component.is_ok());
         let error = content.plugins["mine"].component.as_ref().err().unwrap();
-        assert_eq!(error, "spec.source.configMap: no right");
+        assert_eq!(error.message, "spec.source.configMap: no right");
     }
 
     #[test]

@@ -12,7 +12,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{PluginObject, PolicyObject};
+use super::{Component, Fault, FaultReason, PluginObject, PolicyObject};
+use crate::plugins::registry::Pulled;
 use crate::plugins::source::Content;
 
 /// The values of `binaryData` of a ConfigMap, by key.
@@ -41,19 +42,48 @@ pub(super) fn typed<T: for<'de> Deserialize<'de>>(object: &Document) -> Result<A
 /// The ConfigMaps of the operator's namespace, or the reason why they cannot be read.
 pub(super) type ConfigMaps<'a> = Result<&'a BTreeMap<String, Components>, &'a str>;
 
+/// What is known of the sources.
+pub(super) struct Known<'a> {
+    /// The namespace of the operator.
+    pub(super) namespace: Option<&'a str>,
+    /// The ConfigMaps of that namespace.
+    pub(super) maps: ConfigMaps<'a>,
+    /// The image of the SandboxPlugin, if it names one.
+    pub(super) pulled: Option<&'a Pulled>,
+}
+
 /// The parts of a SandboxPlugin.
-pub(super) fn plugin(object: &SandboxPlugin, namespace: Option<&str>, maps: ConfigMaps<'_>) -> PluginObject {
+pub(super) fn plugin(object: &SandboxPlugin, known: &Known<'_>) -> PluginObject {
     let spec = &object.spec;
-    let (location, component) = match (&spec.source.config_map, &spec.source.built_in) {
-        (Some(of), None) => (
-            format!("ConfigMap {}/{}, key {}", namespace.unwrap_or_default(), of.name, of.key),
-            of_config_map(of, namespace, maps),
+    let mut trust = None;
+    let mut source_fault = None;
+    let of_source = |content: Result<Content, String>| {
+        content.map(Component::from).map_err(|error| Fault::new(FaultReason::SourceNotFound, error))
+    };
+    let (location, component) = match (&spec.source.config_map, &spec.source.built_in, &spec.source.oci) {
+        (Some(of), None, None) => (
+            format!("ConfigMap {}/{}, key {}", known.namespace.unwrap_or_default(), of.name, of.key),
+            of_source(of_config_map(of, known.namespace, known.maps)),
         ),
-        (None, Some(of)) => (format!("built-in plugin {}", of.name), of_built_in(&of.name)),
-        (Some(_), Some(_)) | (None, None) => (
-            "spec.source".to_owned(),
-            Err("spec.source: exactly one of configMap and builtIn must be given".to_owned()),
-        ),
+        (None, Some(of), None) => (format!("built-in plugin {}", of.name), of_source(of_built_in(&of.name))),
+        (None, None, Some(of)) => {
+            let Pulled { component, fault, trust: keys } = known.pulled.cloned().unwrap_or_default();
+            trust = keys;
+            let pulling =
+                || Fault::new(FaultReason::Pulling, format!("spec.source.oci.image: {} is being pulled", of.image));
+            let component = match component {
+                Some(component) => {
+                    source_fault = fault;
+                    Ok(component)
+                }
+                None => Err(fault.unwrap_or_else(pulling)),
+            };
+            (format!("image {}", of.image), component)
+        }
+        (Some(_), Some(_), _) | (Some(_), _, Some(_)) | (_, Some(_), Some(_)) | (None, None, None) => {
+            let error = "spec.source: exactly one of configMap, builtIn and oci must be given".to_owned();
+            ("spec.source".to_owned(), of_source(Err(error)))
+        }
     };
     let limits = spec.limits.as_ref().map_or_else(|| json!({}), |limits| json!({ "limits": limits }));
     PluginObject {
@@ -61,6 +91,8 @@ pub(super) fn plugin(object: &SandboxPlugin, namespace: Option<&str>, maps: Conf
         generation: object.metadata.generation.unwrap_or_default(),
         location,
         component,
+        source_fault,
+        trust,
         digest: spec.digest.clone(),
         limits: limits.to_string(),
     }

@@ -320,12 +320,12 @@ impl StatusReports {
     }
 }
 
-/// Whether a condition is worth an Event. Every change includes a wait for the other replicas, so this wait gets no
-/// Event.
+/// Whether a condition is worth an Event. Every change includes a wait for the other replicas or for an image, so this wait
+/// gets no Event.
 fn is_news(was: Option<&Condition>, now: &Condition) -> bool {
     let same =
         was.is_some_and(|was| (&was.status, &was.reason, &was.message) == (&now.status, &now.reason, &now.message));
-    !same && now.reason != reason::WAITING_FOR_REPLICAS
+    !same && ![reason::WAITING_FOR_REPLICAS, reason::PULLING].contains(&now.reason.as_str())
 }
 
 /// The object of a write.

@@ -89,10 +89,12 @@ pub(super) fn plugin_entry(replica: &str, state: &LoadedState, calls: Calls, now
         name: replica.to_owned(),
         observed_generation: Some(state.generation),
         digest: state.digest.clone(),
+        image_digest: state.image.as_ref().map(|image| image.digest.clone()),
         hooks: state.hooks.clone(),
         wit_version: state.wit_version.clone(),
         last_error: state.fault.as_ref().map(|fault| truncate(&fault.message, MESSAGE_CHARS)),
         reason: state.fault.as_ref().map(|fault| fault.reason.as_str().to_owned()),
+        warning: state.image.as_ref().and_then(|image| Some(truncate(image.warning.as_ref()?, MESSAGE_CHARS))),
         calls: Some(calls.all),
         failures: Some(calls.failures),
         traps: Some(calls.traps),
@@ -201,21 +203,31 @@ pub(super) fn of_plugin(plugin: &SandboxPlugin, replicas: Option<&Replicas>, now
     let generation = plugin.metadata.generation.unwrap_or_default();
     let before = plugin.status.clone().unwrap_or_default();
     let entries = live(&before.replicas, replicas, now);
+    let is_ready = |name: &str| replicas.and_then(|replicas| replicas.get(name)) != Some(&false);
+    let counted: Vec<&PluginReplica> = before
+        .replicas
+        .iter()
+        .filter(|own| is_ready(&own.name) && entries.iter().any(|entry| entry.name == own.name))
+        .collect();
     let first = entries.iter().map(|entry| entry.name).min();
     let hooks = before.replicas.iter().find(|entry| Some(entry.name.as_str()) == first);
+    let images: BTreeSet<Option<&str>> = counted.iter().map(|entry| entry.image_digest.as_deref()).collect();
+    let warning = counted.iter().find_map(|entry| entry.warning.as_ref());
+    let warning = warning.map(|warning| format!(". Warning: {warning}")).unwrap_or_default();
     let (together, digest) = together(entries, generation, replicas);
     let (holds, reason, message) = match together {
         Together::Disagree(message) => (false, reason::WAITING_FOR_REPLICAS, message),
         Together::Fault { name, reason, message, .. } => (false, reason, format!("{message} (on {name})")),
         Together::Same { digest, replicas } => {
             let plural = if replicas == 1 { "" } else { "s" };
-            (true, reason::LOADED, format!("{digest} is in use on {replicas} replica{plural}"))
+            (true, reason::LOADED, format!("{digest} is in use on {replicas} replica{plural}{warning}"))
         }
     };
     let ready = NewCondition::new(condition::READY, holds, reason, truncate(&message, MESSAGE_CHARS));
     SandboxPluginStatus {
         observed_generation: Some(generation),
         digest: digest.map(str::to_owned),
+        image_digest: images.first().filter(|_| images.len() == 1).copied().flatten().map(str::to_owned),
         hooks: hooks.map(|entry| entry.hooks.clone()).unwrap_or_default(),
         conditions: set_conditions(&before.conditions, vec![ready], generation, now),
         replicas: Vec::new(),
@@ -315,6 +327,26 @@ mod tests {
             let (condition, message) = ready(entries, replicas);
             assert!(condition.starts_with(expected) && message.contains(part), "{entries:?}: {condition}: {message}");
         }
+    }
+
+    #[test]
+    fn image_is_that_of_all_replicas_and_a_warning_is_in_the_message() {
+        let with_images = |images: [Option<&str>; 2]| {
+            let mut plugin = plugin(&[("sys/a", "1", None), ("sys/b", "1", None)]);
+            let entries = &mut plugin.status.as_mut().unwrap().replicas;
+            for (entry, image) in entries.iter_mut().zip(images) {
+                entry.image_digest = image.map(str::to_owned);
+            }
+            entries[1].warning = Some("it has no signature".to_owned());
+            of_plugin(&plugin, None, Timestamp::UNIX_EPOCH)
+        };
+        assert_eq!(with_images([Some("m"), Some("m")]).image_digest.as_deref(), Some("m"));
+        assert_eq!(with_images([Some("m"), Some("n")]).image_digest, None);
+        assert_eq!(with_images([None, Some("n")]).image_digest, None);
+        assert_eq!(with_images([None, None]).image_digest, None);
+        let condition = &with_images([Some("m"), Some("m")]).conditions[0];
+        assert_eq!(condition.status, "True");
+        assert_eq!(condition.message, "1 is in use on 2 replicas. Warning: it has no signature");
     }
 
     #[test]

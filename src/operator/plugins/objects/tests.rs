@@ -1,5 +1,7 @@
 //! SandboxPlugins and SandboxPolicies that appear, change, break and disappear.
 
+mod images;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,10 +14,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::read::{self, Components};
-use super::{BoundState, FaultReason, LoadedState, ObjectContent};
+use super::read::{self, Components, Known};
+use super::{BoundState, Component, Fault, FaultReason, Image, LoadedState, ObjectContent};
 use crate::limits::REPLACED_PLUGIN_LIFETIME as KEEP;
 use crate::plugins::loader::PluginState;
+use crate::plugins::registry::Pulled;
 use crate::plugins::source::{Content, File, PluginFiles, SourceContent};
 use crate::plugins::sources::Loaders;
 
@@ -30,6 +33,7 @@ struct World {
     unreadable: BTreeMap<String, String>,
     /// The number of times that the objects were made again.
     incarnation: u32,
+    pulled: BTreeMap<String, Pulled>,
     now: Instant,
 }
 
@@ -45,8 +49,8 @@ impl World {
     fn with_cache(cache: Option<&TempDir>) -> Self {
         let host = Arc::new(Host::new(HostConfig::default()).unwrap());
         let loaders = Loaders::new(Arc::clone(&host), cache.map(|dir| dir.path().to_owned())).unwrap();
-        let (plugins, policies, maps, unreadable) = Default::default();
-        Self { host, loaders, plugins, policies, maps, unreadable, incarnation: 0, now: Instant::now() }
+        let (plugins, policies, maps, unreadable, pulled) = Default::default();
+        Self { host, loaders, plugins, policies, maps, unreadable, incarnation: 0, pulled, now: Instant::now() }
     }
 
     /// A SandboxPlugin `NAME`, whose component is in the ConfigMap `NAME`.
@@ -71,7 +75,8 @@ impl World {
         let plugins = self.plugins.iter().map(|(name, spec)| {
             let uid = format!("uid-{name}-{}", self.incarnation);
             let plugin = serde_json::from_value(object(name, uid, spec)).unwrap();
-            (name.clone(), read::plugin(&plugin, Some("sys"), Ok(&self.maps)))
+            let known = Known { namespace: Some("sys"), maps: Ok(&self.maps), pulled: self.pulled.get(name) };
+            (name.clone(), read::plugin(&plugin, &known))
         });
         let policies = self.policies.iter().map(|(name, spec)| {
             let policy = serde_json::from_value(object(name, format!("uid-{name}"), spec)).unwrap();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use paddock_core::question::PluginRef;
 use paddock_plugin_host::{BUILT_INS, Candidate, Host, LoadError, Source};
 
-use crate::plugins::cache::PluginCache;
-use crate::plugins::objects::{Fault, FaultReason, PluginObject};
+use crate::plugins::cache::{CachedImage, PluginCache};
+use crate::plugins::objects::{Component, Fault, FaultReason, Image, PluginObject};
 use crate::plugins::plugin_config::PluginConfig;
 use crate::plugins::source::{File, PluginFiles};
 
@@ -21,14 +21,18 @@ pub(super) struct LoadedPlugin {
     tried: Option<Tried>,
     /// The version in use.
     pub(super) active: Option<Candidate>,
+    /// The image that the version in use is from.
+    pub(super) image: Option<Image>,
     /// The fault of the current version.
-    pub(super) fault: Option<Fault>,
+    fault: Option<Fault>,
+    /// The fault of the source, although it has given the current version.
+    source_fault: Option<Fault>,
 }
 
 /// The facts that were tried last, so that the same component is not tried again.
 #[derive(PartialEq)]
 struct Tried {
-    component: Result<[u8; 32], String>,
+    component: Result<[u8; 32], Fault>,
     digest: Option<String>,
     limits: String,
     is_taken: bool,
@@ -43,6 +47,11 @@ impl LoadedPlugin {
     /// The UID of the object.
     pub(super) fn uid(&self) -> &str {
         &self.uid
+    }
+
+    /// The fault of the current version, or else of its source.
+    pub(super) fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref().or(self.source_fault.as_ref())
     }
 
     /// Whether a trial has to be repeated.
@@ -108,30 +117,50 @@ impl ComponentLoader {
             LoadedPlugin { uid: object.uid.clone(), ..LoadedPlugin::default() }
         };
         let tried = Tried {
-            component: object.component.as_ref().map(|content| content.sum).map_err(Clone::clone),
+            component: object.component.as_ref().map(|component| component.content.sum).map_err(Clone::clone),
             digest: object.digest.clone(),
             limits: object.limits.clone(),
             is_taken,
         };
+        if loaded.source_fault != object.source_fault {
+            if let Some(Fault { reason, message }) = &object.source_fault {
+                tracing::warn!(plugin = name, reason = reason.as_str(), error = message, "the source has a fault");
+            }
+            loaded.source_fault.clone_from(&object.source_fault);
+        }
         if loaded.tried.as_ref() == Some(&tried) {
+            if let Ok(component) = &object.component
+                && loaded.fault.is_none()
+                && loaded.image != component.image
+            {
+                // Another image has the same component.
+                loaded.image.clone_from(&component.image);
+                self.store(name, object, component);
+            }
             return loaded;
         }
         loaded.tried = Some(tried);
         match self.load(name, object, is_taken) {
-            Ok(candidate) => {
+            Ok((candidate, component)) => {
                 let digest = &candidate.plugin().plugin.digest;
                 tracing::info!(plugin = name, %digest, source = object.location, "SandboxPlugin loaded");
                 self.host.admit(candidate.clone());
                 (loaded.active, loaded.fault) = (Some(candidate), None);
-                if let Some(cache) = &mut self.cache {
-                    let content = object.component.clone();
-                    let component = Some(File { location: object.location.clone(), content });
-                    cache.store(&cached_as(name, &object.uid), &PluginFiles { component, config: None });
-                }
+                loaded.image.clone_from(&component.image);
+                self.store(name, object, component);
             }
             Err(refused) => self.refuse((name, object), refused, &mut loaded),
         }
         loaded
+    }
+
+    /// Keeps a good version over a restart of the container.
+    fn store(&mut self, name: &str, object: &PluginObject, component: &Component) {
+        let Some(cache) = &mut self.cache else { return };
+        let image = component.image.as_ref();
+        let image = image.map(|image| CachedImage { digest: image.digest.clone(), trust: object.trust.clone() });
+        let file = File { location: object.location.clone(), content: Ok(component.content.clone()) };
+        cache.store(&cached_as(name, &object.uid), &PluginFiles { component: Some(file), config: None }, image);
     }
 
     fn refuse(&self, (name, object): (&str, &PluginObject), refused: Refused, loaded: &mut LoadedPlugin) {
@@ -141,11 +170,14 @@ impl ComponentLoader {
         }
         if fault.reason == FaultReason::NameTaken {
             // The host knows a plugin by its name and digest, and the other plugin may have the same ones.
-            loaded.active = None;
+            (loaded.active, loaded.image) = (None, None);
         } else if loaded.active.is_none() {
-            loaded.active = self.restore(name, object);
+            let (active, image) = self.restore(name, object).unzip();
+            (loaded.active, loaded.image) = (active, image.flatten());
         }
-        if loaded.fault.as_ref() != Some(&fault) {
+        if fault.reason == FaultReason::Pulling {
+            tracing::info!(plugin = name, source = object.location, "the image is being pulled");
+        } else if loaded.fault.as_ref() != Some(&fault) {
             let effect = match &loaded.active {
                 Some(_) => "its last good version stays in use",
                 None => "its policies fail, as their failurePolicy says, until it is loaded",
@@ -156,7 +188,12 @@ impl ComponentLoader {
     }
 
     /// Compiles and tries the component of a SandboxPlugin.
-    fn load(&self, name: &str, object: &PluginObject, is_taken: bool) -> Result<Candidate, Refused> {
+    fn load<'a>(
+        &self,
+        name: &str,
+        object: &'a PluginObject,
+        is_taken: bool,
+    ) -> Result<(Candidate, &'a Component), Refused> {
         if BUILT_INS.iter().any(|built_in| built_in.name == name) {
             let message = format!(
                 "metadata.name: {name} is the name of a built-in plugin; choose another one, and name the built-in plugin \
@@ -169,14 +206,14 @@ impl ComponentLoader {
                 format!("metadata.name: the directory of --plugin-dir has a plugin {name}; rename one of them");
             return Err(Refused::new(FaultReason::NameTaken, message));
         }
-        let component = object.component.as_ref();
-        let content = component.map_err(|error| Refused::new(FaultReason::SourceNotFound, error.clone()))?;
-        let digest = paddock_plugin_host::digest(&content.bytes);
+        let component = object.component.as_ref().map_err(|fault| Refused { fault: fault.clone(), retry: false })?;
+        let bytes = &component.content.bytes;
+        let digest = paddock_plugin_host::digest(bytes);
         if let Some(wanted) = object.digest.as_ref().filter(|wanted| **wanted != digest) {
             let message = format!("spec.digest: is {wanted}, but the component of {} has {digest}", object.location);
             return Err(Refused::new(FaultReason::DigestMismatch, message));
         }
-        self.prepare(name, &content.bytes, &object.limits)
+        Ok((self.prepare(name, bytes, &object.limits)?, component))
     }
 
     fn prepare(&self, name: &str, component: &[u8], limits: &str) -> Result<Candidate, Refused> {
@@ -189,9 +226,17 @@ impl ComponentLoader {
         })
     }
 
-    /// The last good version of an earlier process in this pod, unless the spec names another digest.
-    fn restore(&self, name: &str, object: &PluginObject) -> Option<Candidate> {
-        let content = self.cache.as_ref()?.files(&cached_as(name, &object.uid))?.component?.content.ok()?;
+    /// The last good version of an earlier process in this pod, unless the spec names another digest, or keys that were not
+    /// required at that time.
+    fn restore(&self, name: &str, object: &PluginObject) -> Option<(Candidate, Option<Image>)> {
+        let cache = self.cache.as_ref()?;
+        let key = cached_as(name, &object.uid);
+        let image = cache.image(&key);
+        if object.trust.is_some() && object.trust.as_ref() != image.and_then(|image| image.trust.as_ref()) {
+            return None;
+        }
+        let image = image.map(|image| Image { digest: image.digest.clone(), warning: None });
+        let content = cache.files(&key)?.component?.content.ok()?;
         let digest = paddock_plugin_host::digest(&content.bytes);
         if object.digest.as_ref().is_some_and(|wanted| *wanted != digest) {
             return None;
@@ -200,7 +245,7 @@ impl ComponentLoader {
             Ok(candidate) => {
                 tracing::warn!(plugin = name, digest, "last good version in use");
                 self.host.admit(candidate.clone());
-                Some(candidate)
+                Some((candidate, image))
             }
             Err(Refused { fault, .. }) => {
                 tracing::error!(plugin = name, error = fault.message, "the last good version cannot be loaded");

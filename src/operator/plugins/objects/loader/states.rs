@@ -17,9 +17,10 @@ impl ObjectLoader {
                 uid: object.uid.clone(),
                 generation: object.generation,
                 digest: active.map(|plugin| plugin.plugin.digest.clone()),
+                image: loaded.image.clone(),
                 hooks: active.map(|plugin| plugin.hooks.clone()).unwrap_or_default(),
                 wit_version: active.map(|plugin| plugin.wit_version.clone()),
-                fault: loaded.fault.clone(),
+                fault: loaded.fault().cloned(),
             };
             Some((name.clone(), state))
         });
