@@ -52,6 +52,7 @@ mod operator;
 mod oracle;
 mod owners;
 mod plugin_objects;
+mod plugin_registry;
 mod plugins;
 mod policies;
 mod pool;
@@ -103,6 +104,7 @@ pub(crate) fn tests() -> Vec<Test> {
         cpu_use::tests(),
         plugins::tests(),
         plugin_objects::tests(),
+        plugin_registry::tests(),
         policies::tests(),
         guard::tests(),
         webhook::tests(),
