@@ -193,7 +193,9 @@ impl Reply {
             if message.is_empty() { format!("status {status}") } else { format!("status {status}: {message}") };
         Err(match status {
             StatusCode::NOT_FOUND => Error::NotFound(what.to_owned()),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::unauthorized(&host, reason),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Error::unauthorized(&host, format!("the credentials are wrong or not sufficient ({reason})"))
+            }
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Error::unreachable(&host, reason),
             status if status.is_server_error() => Error::unreachable(&host, reason),
             _ => Error::protocol(&host, reason),
