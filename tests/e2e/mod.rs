@@ -51,6 +51,7 @@ mod observe;
 mod operator;
 mod oracle;
 mod owners;
+mod plugin_artifacts;
 mod plugin_objects;
 mod plugin_registry;
 mod plugins;
@@ -103,6 +104,7 @@ pub(crate) fn tests() -> Vec<Test> {
         idle::tests(),
         cpu_use::tests(),
         plugins::tests(),
+        plugin_artifacts::tests(),
         plugin_objects::tests(),
         plugin_registry::tests(),
         policies::tests(),

@@ -36,7 +36,9 @@ pub(crate) struct PushArgs {
 /// Checks the component, pushes it, and prints the reference with the digest.
 pub(crate) fn run(PushArgs { component: path, reference, registry }: &PushArgs) -> anyhow::Result<()> {
     if reference.tag().is_none() || reference.digest().is_some() {
-        return Err(bad_usage(format!("{reference}: must end with a tag such as :v1, because the push makes the digest")));
+        return Err(bad_usage(format!(
+            "{reference}: must end with a tag such as :v1, because the push makes the digest"
+        )));
     }
     let bytes = read(path).or_bad_usage()?;
     let name = component::name(path);
