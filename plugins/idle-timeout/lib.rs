@@ -68,6 +68,7 @@ impl TierName {
 
 impl Plugin for IdleTimeout {
     type Settings = Settings;
+    const SETTINGS_SCHEMA: &'static str = include_str!("settings.schema.json");
 
     fn check(settings: &Settings) -> Result<(), String> {
         if settings.tiers.is_empty() {

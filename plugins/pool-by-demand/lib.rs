@@ -41,6 +41,7 @@ struct State {
 
 impl Plugin for PoolByDemand {
     type Settings = Settings;
+    const SETTINGS_SCHEMA: &'static str = include_str!("settings.schema.json");
 
     fn check(settings: &Settings) -> Result<(), String> {
         settings.check()

@@ -111,7 +111,7 @@ fn deny(what: &str, settings: &Preference, classes: &[RuntimeClassFact]) -> Answ
     Answer { verdict: Verdict::Deny(message), warnings: vec![], patch: None }
 }
 
-paddock_plugin_sdk::export!(RequireIsolation: admission);
+paddock_plugin_sdk::export_v0_1_0!(RequireIsolation: admission);
 
 #[cfg(test)]
 mod tests;

@@ -91,7 +91,7 @@ fn list<'a>(classes: impl Iterator<Item = &'a RuntimeClassFact>) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
-paddock_plugin_sdk::export!(RuntimeClassByLabel: runtime_class);
+paddock_plugin_sdk::export_v0_1_0!(RuntimeClassByLabel: runtime_class);
 
 #[cfg(test)]
 mod tests {

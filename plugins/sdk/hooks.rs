@@ -12,11 +12,7 @@ macro_rules! hook {
     ($(#[$doc:meta])* $module:ident, $variant:ident, $macro:ident, $($name:ident),+) => {
         $(#[$doc])*
         pub mod $module {
-            #[doc(hidden)]
-            pub use crate::bindings::$module::exports::paddock::policy::$module::Guest;
-            pub use crate::bindings::$module::exports::paddock::policy::$module::{$($name),+};
-            #[doc(hidden)]
-            pub use crate::bindings::$module::$macro as export_hook;
+            pub use crate::bindings::v0_2_0::$module::exports::paddock::policy::$module::{$($name),+};
 
             /// This hook.
             pub const HOOK: crate::Hook = crate::Hook::$variant;
@@ -27,7 +23,14 @@ macro_rules! hook {
                 /// plugin without settings uses [`NoSettings`](crate::settings::NoSettings).
                 type Settings: serde::de::DeserializeOwned;
 
-                /// Checks settings that were parsed.
+                /// The JSON Schema of the settings (draft 2020-12), mostly `include_str!("settings.schema.json")`.
+                ///
+                /// The host refuses settings that do not match it, with the JSON pointer of the wrong field, before
+                /// the plugin sees them. It does not add the defaults of a schema: those are the ones of `Settings`.
+                /// Without a schema, the plugin alone checks its settings.
+                const SETTINGS_SCHEMA: &'static str = crate::settings::NO_SCHEMA;
+
+                /// Checks settings that were parsed: what the schema cannot say.
                 ///
                 /// # Errors
                 /// A message for the user: the field, and the values that it accepts.
@@ -60,6 +63,27 @@ macro_rules! hook {
                 let settings = crate::settings::parse(settings)?;
                 P::check(&settings)?;
                 P::decide(question, &settings)
+            }
+
+            #[doc(hidden)]
+            pub mod v0_2_0 {
+                pub use super::{Answer, Question};
+                pub use crate::bindings::v0_2_0::$module::$macro as export_hook;
+                pub use crate::bindings::v0_2_0::$module::exports::paddock::policy::$module::Guest;
+
+                pub fn run<P: super::Plugin>(question: Question, settings: &str) -> Result<Answer, String> {
+                    super::run::<P>(&question, settings)
+                }
+            }
+
+            #[doc(hidden)]
+            pub mod v0_1_0 {
+                pub use crate::bindings::v0_1_0::$module::$macro as export_hook;
+                pub use crate::bindings::v0_1_0::$module::exports::paddock::policy::$module::{Answer, Guest, Question};
+
+                pub fn run<P: super::Plugin>(question: Question, settings: &str) -> Result<Answer, String> {
+                    super::run::<P>(&question.into(), settings).map(Into::into)
+                }
             }
         }
     };

@@ -23,6 +23,11 @@
 //!
 //! impl Plugin for HalfOfMaximum {
 //!     type Settings = Settings;
+//!     const SETTINGS_SCHEMA: &'static str = r#"{
+//!         "type": "object",
+//!         "properties": {"divisor": {"type": "integer", "minimum": 1, "maximum": 4294967295, "default": 2}},
+//!         "additionalProperties": false
+//!     }"#;
 //!
 //!     fn check(settings: &Settings) -> Result<(), String> {
 //!         if settings.divisor == 0 { Err("divisor: must be at least 1".into()) } else { Ok(()) }
@@ -40,6 +45,10 @@
 //!
 //! paddock_plugin_sdk::export!(HalfOfMaximum: pool_size);
 //! ```
+//!
+//! The host compares settings with the schema before the plugin sees them, and names the wrong field by its JSON pointer:
+//! `/divisor: must be at least 1, is 0`. A longer schema is a file of its own, `include_str!("settings.schema.json")`. The
+//! schema is optional, and its defaults only describe: the ones of the type apply.
 //!
 //! The modules [`admission`], [`runtime_class`], [`idle`] and [`pool_size`] have the questions and the answers of their
 //! hooks. A field means what its comment in the WIT files says.
@@ -79,6 +88,7 @@ pub mod log;
 pub mod settings;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
+mod v0_1_0;
 
 pub use bindings::types::paddock::policy::types::{Hook, Label, RuntimeClassFact};
 pub use hooks::{admission, idle, label, pool_size, runtime_class};
@@ -88,35 +98,68 @@ pub use serde_json;
 /// Exports a plugin's hooks: `export!(MyPlugin: admission, pool_size)`.
 ///
 /// The type must implement the `Plugin` trait of each of these hooks. On targets other than WebAssembly the macro only
-/// checks that it does.
+/// checks that it does. The component implements `paddock:policy@0.2.0`.
 #[macro_export]
 macro_rules! export {
     ($plugin:ty: $($hook:ident),+ $(,)?) => {
+        $crate::__export!(
+            v0_2_0,
+            {
+                fn schema(hook: $crate::Hook) -> ::std::string::String {
+                    $(if hook == $crate::$hook::HOOK {
+                        return ::std::string::String::from(<$plugin as $crate::$hook::Plugin>::SETTINGS_SCHEMA);
+                    })+
+                    ::std::string::String::from($crate::settings::NO_SCHEMA)
+                }
+            },
+            $plugin: $($hook),+
+        );
+    };
+}
+
+/// Exports a plugin's hooks as [`export!`] does, in a component that implements `paddock:policy@0.1.0`.
+///
+/// Operators that do not know version 0.2.0 load it too. It gives no schemas, so the plugin alone checks its settings.
+#[macro_export]
+macro_rules! export_v0_1_0 {
+    ($plugin:ty: $($hook:ident),+ $(,)?) => {
+        $crate::__export!(v0_1_0, {}, $plugin: $($hook),+);
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export {
+    ($version:ident, { $($schema:tt)* }, $plugin:ty: $($hook:ident),+) => {
         #[cfg(target_family = "wasm")]
         const _: () = {
             struct Glue;
-            impl $crate::settings::Guest for Glue {
+            impl $crate::settings::$version::Guest for Glue {
+                $($schema)*
+
                 fn validate_settings(
                     hook: $crate::Hook,
                     settings: ::std::string::String,
                 ) -> ::std::result::Result<(), ::std::string::String> {
+                    $crate::log::$version();
                     $(if hook == $crate::$hook::HOOK {
                         return $crate::$hook::check::<$plugin>(&settings);
                     })+
                     ::std::result::Result::Err(::std::format!("this plugin has no hook {hook:?}"))
                 }
             }
-            $crate::settings::export_hook!(Glue with_types_in $crate::bindings::settings);
+            $crate::settings::$version::export_hook!(Glue with_types_in $crate::bindings::$version::settings);
             $(
-                impl $crate::$hook::Guest for Glue {
+                impl $crate::$hook::$version::Guest for Glue {
                     fn decide(
-                        question: $crate::$hook::Question,
+                        question: $crate::$hook::$version::Question,
                         settings: ::std::string::String,
-                    ) -> ::std::result::Result<$crate::$hook::Answer, ::std::string::String> {
-                        $crate::$hook::run::<$plugin>(&question, &settings)
+                    ) -> ::std::result::Result<$crate::$hook::$version::Answer, ::std::string::String> {
+                        $crate::log::$version();
+                        $crate::$hook::$version::run::<$plugin>(question, &settings)
                     }
                 }
-                $crate::$hook::export_hook!(Glue with_types_in $crate::bindings::$hook);
+                $crate::$hook::$version::export_hook!(Glue with_types_in $crate::bindings::$version::$hook);
             )+
         };
         #[cfg(not(target_family = "wasm"))]

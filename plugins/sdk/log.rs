@@ -5,10 +5,42 @@
 
 pub use crate::bindings::types::paddock::policy::log::Level;
 
+/// The import that takes the lines. A component imports the log of the one version that it implements, so nothing but the
+/// glue of that version may name the import.
+#[cfg(target_family = "wasm")]
+static IMPORT: std::sync::OnceLock<fn(Level, &str)> = std::sync::OnceLock::new();
+
+/// Writes lines to the log of version 0.2.0. The glue of `export!` calls this first.
+#[cfg(target_family = "wasm")]
+#[doc(hidden)]
+pub fn v0_2_0() {
+    IMPORT.get_or_init(|| crate::bindings::types::paddock::policy::log::write);
+}
+
+/// Writes lines to the log of version 0.1.0. The glue of `export_v0_1_0!` calls this first.
+#[cfg(target_family = "wasm")]
+#[doc(hidden)]
+pub fn v0_1_0() {
+    use crate::bindings::v0_1_0::log::paddock::policy::log::{Level as Former, write};
+    IMPORT.get_or_init(|| {
+        |level, message| {
+            let level = match level {
+                Level::Debug => Former::Debug,
+                Level::Info => Former::Info,
+                Level::Warn => Former::Warn,
+                Level::Error => Former::Error,
+            };
+            write(level, message);
+        }
+    });
+}
+
 /// Writes one line.
 pub fn write(level: Level, message: &str) {
     #[cfg(target_family = "wasm")]
-    crate::bindings::types::paddock::policy::log::write(level, message);
+    if let Some(write) = IMPORT.get() {
+        write(level, message);
+    }
     #[cfg(not(target_family = "wasm"))]
     eprintln!("{level:?}: {message}");
 }

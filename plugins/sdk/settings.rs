@@ -1,9 +1,19 @@
 //! Parses settings: a JSON text from the plugin's configuration, which each call parses again.
 
+/// The schema of a plugin that gives none: it accepts every object.
+pub const NO_SCHEMA: &str = "{}";
+
 #[doc(hidden)]
-pub use crate::bindings::settings::export_settings as export_hook;
+pub mod v0_2_0 {
+    pub use crate::bindings::v0_2_0::settings::export_settings as export_hook;
+    pub use crate::bindings::v0_2_0::settings::exports::paddock::policy::settings::Guest;
+}
+
 #[doc(hidden)]
-pub use crate::bindings::settings::exports::paddock::policy::settings::Guest;
+pub mod v0_1_0 {
+    pub use crate::bindings::v0_1_0::settings::export_settings as export_hook;
+    pub use crate::bindings::v0_1_0::settings::exports::paddock::policy::settings::Guest;
+}
 
 /// The settings of a plugin that has none: only `{}` is valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]

@@ -24,7 +24,8 @@
 //! ```
 //!
 //! `decide` takes the settings as the JSON text that a user would write, so a test covers how they are parsed and
-//! checked. `decide_error` and `settings_error` return the messages that users would read.
+//! checked. `decide_error` and `settings_error` return the messages that users would read. The host compares settings with
+//! the schema of the plugin before; `paddock plugin test` shows both.
 //!
 //! The module exists on other targets than WebAssembly only.
 
@@ -99,6 +100,19 @@ macro_rules! calls {
             match $crate::$hook::run::<P>(question, settings) {
                 Ok(answer) => panic!("an answer with the settings {settings}: {answer:?}"),
                 Err(error) => error,
+            }
+        }
+
+        /// The JSON Schema of the plugin's settings.
+        ///
+        /// # Panics
+        /// If the schema is not JSON.
+        #[track_caller]
+        #[must_use]
+        pub fn settings_schema<P: $crate::$hook::Plugin>() -> $crate::serde_json::Value {
+            match $crate::serde_json::from_str(P::SETTINGS_SCHEMA) {
+                Ok(schema) => schema,
+                Err(error) => panic!("the schema of the settings is not JSON: {error}"),
             }
         }
 

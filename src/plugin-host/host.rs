@@ -10,6 +10,7 @@ use paddock_core::binding::Mode;
 use paddock_core::question::limits::MAX_MESSAGE_CHARS;
 use paddock_core::question::{Answer, Failure, FailureKind, Hook, PluginRef, PluginRequest};
 use paddock_core::text::truncate;
+use serde_json::{Map, Value};
 use wasmtime::Store;
 use wasmtime::component::{Instance, Linker};
 
@@ -21,6 +22,7 @@ use crate::engine::MeteredEngine;
 use crate::load::{self, Linked, LoadError, Plugin, Source, Surface};
 use crate::log_budget::LogBudget;
 use crate::quarantine::Quarantines;
+use crate::schema::SettingsSchema;
 use crate::wit::{self, Reply};
 
 /// The reason why the settings of a plugin are not accepted.
@@ -54,6 +56,8 @@ struct Loaded {
     /// The quarantines of each hook, by the mode of the binding: the failures of a policy in the mode Shadow do not stop
     /// the one that decides.
     quarantines: BTreeMap<(Hook, Mode), Mutex<Quarantines>>,
+    /// The schemas of the settings, by hook. Plugins of version 0.1.0 have none.
+    schemas: BTreeMap<Hook, SettingsSchema>,
     log: Arc<Mutex<LogBudget>>,
 }
 
@@ -75,6 +79,12 @@ impl Candidate {
     #[must_use]
     pub fn plugin(&self) -> &Plugin {
         &self.0.info
+    }
+
+    /// The JSON Schema of the settings of a hook. `None` if the plugin has no such hook, or gives no schemas.
+    #[must_use]
+    pub fn settings_schema(&self, hook: Hook) -> Option<&Value> {
+        self.0.schemas.get(&hook).map(SettingsSchema::document)
     }
 }
 
@@ -174,8 +184,9 @@ impl Host {
         };
         let of_hook = |hook: &Hook| Mode::ALL.map(|mode| ((*hook, mode), Mutex::default()));
         let quarantines = info.hooks.iter().flat_map(of_hook).collect();
-        let loaded = Loaded { info, name: name.into(), linked, quarantines, log: Arc::default() };
-        self.try_out(&loaded)?;
+        let schemas = BTreeMap::new();
+        let mut loaded = Loaded { info, name: name.into(), linked, quarantines, schemas, log: Arc::default() };
+        loaded.schemas = self.try_out(&loaded)?;
         Ok(Candidate(Arc::new(loaded)))
     }
 
@@ -203,11 +214,12 @@ impl Host {
         load::surface(&self.engine, component)
     }
 
-    /// Asks a candidate whether settings are valid for a hook.
+    /// Checks settings for a hook of a candidate: first with the schema that the plugin gives, then by asking the plugin.
     ///
     /// # Errors
-    /// [`SettingsError::Refused`] with [`FailureKind::Error`] and the plugin's message if they are not valid, or with
-    /// another kind if the call fails. [`SettingsError::Busy`] if the call had no room.
+    /// [`SettingsError::Refused`] with [`FailureKind::Error`] if they are not valid. The message begins with the JSON
+    /// pointer of the wrong field if they do not match the schema, and otherwise is that of the plugin. Another kind if
+    /// the call fails. [`SettingsError::Busy`] if the call had no room.
     pub fn check_settings(
         &self,
         Candidate(loaded): &Candidate,
@@ -215,9 +227,10 @@ impl Host {
         settings: &str,
     ) -> Result<(), SettingsError> {
         let refused = |message: &str| SettingsError::Refused(failure(FailureKind::Error, message));
-        let object: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(settings);
-        if let Err(error) = object {
-            return Err(refused(&format!("not a JSON object: {error}")));
+        let object: Map<String, Value> =
+            serde_json::from_str(settings).map_err(|error| refused(&format!("not a JSON object: {error}")))?;
+        if let Some(schema) = loaded.schemas.get(&hook) {
+            schema.check(&Value::Object(object)).map_err(|violation| refused(&violation.to_string()))?;
         }
         let slot = self.slot(loaded, NO_NAMESPACE).map_err(|late| SettingsError::Busy(late.message))?;
         let validated = self.call(loaded, &slot, &mut Usage::default(), |store, instance| {
@@ -274,6 +287,12 @@ impl Host {
             Err(FailureKind::Missing | FailureKind::Quarantined) => {}
         }
         result
+    }
+
+    /// The version of `paddock:policy` that a loaded plugin implements.
+    #[must_use]
+    pub fn wit_version(&self, plugin: &PluginRef) -> Option<&'static str> {
+        self.find(plugin).ok().map(|loaded| loaded.linked.version.name)
     }
 
     /// The configuration that the host was created with.
@@ -359,8 +378,9 @@ impl Host {
         result.map_err(|error| call::failure(&error, &store, limits))
     }
 
-    /// Creates an instance as a trial. A component is rejected if it cannot start, or if an export has the wrong type.
-    fn try_out(&self, loaded: &Loaded) -> Result<(), LoadError> {
+    /// Creates an instance as a trial, and reads the schemas of the settings. A component is rejected if it cannot start,
+    /// if an export has the wrong type, or if a schema has a fault.
+    fn try_out(&self, loaded: &Loaded) -> Result<BTreeMap<Hook, SettingsSchema>, LoadError> {
         let limits = loaded.info.limits;
         let permit = self.room(limits, NO_NAMESPACE, TRIAL_WAIT).map_err(LoadError::Busy)?;
         let start = |error: &wasmtime::Error| LoadError::Start(load::text(error));
@@ -371,8 +391,21 @@ impl Host {
             Ok(instance) => instance,
             Err(error) => return Err(LoadError::Start(call::failure(&error, &store, limits).message)),
         };
-        let checked = loaded.linked.exports.adapter().check_types(&mut store, &instance);
-        checked.map_err(|error| LoadError::Interface(load::text(&error)))
+        let adapter = loaded.linked.exports.adapter();
+        adapter.check_types(&mut store, &instance).map_err(|error| LoadError::Interface(load::text(&error)))?;
+        let mut schemas = BTreeMap::new();
+        for hook in &loaded.info.hooks {
+            let fault =
+                |reason: &str| LoadError::Schema { hook: hook.as_str(), reason: truncate(reason, MAX_MESSAGE_CHARS) };
+            let text = match adapter.settings_schema(&mut store, &instance, *hook) {
+                Ok(text) => text,
+                Err(error) => return Err(fault(&call::failure(&error, &store, limits).message)),
+            };
+            if let Some(text) = text {
+                schemas.insert(*hook, SettingsSchema::parse(&text).map_err(|reason| fault(&reason))?);
+            }
+        }
+        Ok(schemas)
     }
 
     fn check_size(&self, component: &[u8]) -> Result<(), LoadError> {

@@ -9,7 +9,8 @@
 //! misbehaves. Calls block and use the processor, so an async caller runs them on a blocking thread.
 //!
 //! Start reading at [`Host::prepare`] (`load.rs`: a component is checked, compiled and linked) and [`Host::ask`]
-//! (`call.rs`: one call). `wit.rs` translates between the core's types and each version of the WIT package.
+//! (`call.rs`: one call). `wit.rs` translates between the core's types and each version of the WIT package, and
+//! `schema.rs` compares settings with the JSON Schema of their plugin.
 
 mod answer;
 mod builtins;
@@ -24,6 +25,7 @@ mod host;
 mod load;
 mod log_budget;
 mod quarantine;
+mod schema;
 mod wit;
 
 pub use builtins::{BUILT_INS, BuiltIn};
@@ -33,4 +35,5 @@ pub use config::{HostConfig, LOG_CHARS, LOG_LINES, Limits, QuarantinePolicy};
 pub use host::{Candidate, Host, HostError, PluginReport, QuarantineReport, SettingsError};
 pub use load::{LoadError, Plugin, Source, Surface, digest};
 pub use log_budget::{LOG_INTERVAL, LOG_LINES_PER_NAMESPACE, LOG_LINES_PER_PLUGIN};
-pub use wit::{MAX_VERSION, MIN_VERSION};
+pub use schema::SCHEMA_BYTES;
+pub use wit::versions;

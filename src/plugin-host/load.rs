@@ -10,7 +10,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use crate::call::CallState;
 use crate::config::Limits;
 use crate::engine::MeteredEngine;
-use crate::wit::{self, InterfaceName, MAX_VERSION, MIN_VERSION, PACKAGE, VERSIONS, WitVersion};
+use crate::wit::{self, InterfaceName, MAX_VERSION, PACKAGE, VERSIONS, WitVersion};
 
 /// A component that is to be loaded.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,7 @@ pub enum LoadError {
     #[error("the component exports {0}, which does not exist in {PACKAGE}")]
     UnknownInterface(String),
     /// The component uses a version of the package that this host does not support.
-    #[error("{interface} belongs to version {found:?} of {PACKAGE}, but this host supports {supported}", supported = wit::range(MIN_VERSION, MAX_VERSION))]
+    #[error("{interface} belongs to version {found:?} of {PACKAGE}, but this host supports {}", wit::supported())]
     Version {
         /// The name of the import or export.
         interface: String,
@@ -107,6 +107,14 @@ pub enum LoadError {
     /// An import or an export has the wrong type.
     #[error("the component does not match {PACKAGE}: {0}")]
     Interface(String),
+    /// The JSON Schema of the plugin's settings cannot be used.
+    #[error("the schema of the settings of {hook} cannot be used: {reason}")]
+    Schema {
+        /// The hook whose settings the schema describes.
+        hook: &'static str,
+        /// The fault of the schema, or of the call that returns it.
+        reason: String,
+    },
     /// The component cannot be instantiated.
     #[error("the component cannot be instantiated: {0}")]
     Start(String),
@@ -159,7 +167,7 @@ pub(crate) fn surface(engine: &MeteredEngine, component: &[u8]) -> Result<Surfac
 pub(crate) fn link(engine: &MeteredEngine, linker: &Linker<CallState>, component: &[u8]) -> Result<Linked, LoadError> {
     let compiled = compile(engine, component)?;
     let surface = compiled.component_type();
-    let (hooks, version) = exports(surface.exports(&engine.engine).map(|(name, _)| name), &VERSIONS)?;
+    let (hooks, version) = exports(surface.exports(&engine.engine).map(|(name, _)| name))?;
     let imports = surface.imports(&engine.engine);
     imports.filter(|(_, item)| is_more_than_types(&item.ty, engine)).try_for_each(|(name, _)| check_import(name))?;
     let pre = linker.instantiate_pre(&compiled).map_err(|error| LoadError::Interface(text(&error)))?;
@@ -209,14 +217,11 @@ fn check_import(import: &str) -> Result<(), LoadError> {
 
 /// The hooks among the exports, and the version that all exports have. The version must be a supported one. Exports of
 /// other packages are ignored, because the tools of some languages add helpers.
-fn exports<'a>(
-    names: impl Iterator<Item = &'a str>,
-    supported: &'static [WitVersion],
-) -> Result<(Vec<Hook>, &'static WitVersion), LoadError> {
+fn exports<'a>(names: impl Iterator<Item = &'a str>) -> Result<(Vec<Hook>, &'static WitVersion), LoadError> {
     let (mut hooks, mut settings, mut version) = (vec![], false, None::<&WitVersion>);
     for (name, parsed) in names.filter_map(|name| Some((name, InterfaceName::parse(name)?))) {
         let interface = truncate(name, MAX_MESSAGE_CHARS);
-        let Some(found) = supported.iter().find(|known| known.name == parsed.version) else {
+        let Some(found) = VERSIONS.iter().find(|known| known.name == parsed.version) else {
             return Err(LoadError::Version { interface, found: truncate(parsed.version, MAX_MESSAGE_CHARS) });
         };
         match parsed.hook() {
@@ -244,11 +249,9 @@ pub(crate) fn text(error: &wasmtime::Error) -> String {
 mod tests {
     use super::*;
 
-    /// The hooks and the version of exports with these names, as a host reads them that supports the versions 0.1.0 and
-    /// 0.2.0.
+    /// The hooks and the version of exports with these names.
     fn read(names: &[&str]) -> Result<(Vec<Hook>, &'static str), LoadError> {
-        static TWO: [WitVersion; 2] = [wit::LATEST, WitVersion { name: "0.2.0", ..wit::LATEST }];
-        exports(names.iter().copied(), &TWO).map(|(hooks, version)| (hooks, version.name))
+        exports(names.iter().copied()).map(|(hooks, version)| (hooks, version.name))
     }
 
     #[test]
@@ -269,13 +272,12 @@ mod tests {
     }
 
     #[test]
-    fn exports_of_an_unsupported_version_are_refused_with_the_supported_range() {
+    fn exports_of_an_unsupported_version_are_refused_with_the_supported_ones() {
         for version in ["0.0.9", "0.1.1", "0.3.0", "1.0.0", ""] {
             let interface = format!("paddock:policy/idle@{version}");
             let error = read(&[&interface]).unwrap_err();
             assert_eq!(error, LoadError::Version { interface, found: version.into() });
-            let range = wit::range(MIN_VERSION, MAX_VERSION);
-            assert!(error.to_string().ends_with(&format!("this host supports {range}")), "{error}");
+            assert!(error.to_string().ends_with("this host supports 0.1.0 and 0.2.0"), "{error}");
         }
     }
 

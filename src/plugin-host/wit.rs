@@ -3,11 +3,13 @@
 //! The exports of a component name its version, so the host knows the version before it runs any code of the component.
 //! The rest of the host uses only the core's questions and answers.
 //!
-//! A new version needs three things: a folder beside `v0_1_0`, a variant of [`Exports`], and an entry of [`VERSIONS`].
-//! [`LATEST`] then names the new version.
+//! A new version needs three things: a file beside `v0_1_0.rs`, a variant of [`Exports`], and an entry of [`VERSIONS`].
+//! [`LATEST`] then names the new version. The versions share the files in `hooks`, as long as the records of the hooks are
+//! the same.
 
 mod adapter;
 pub(crate) mod v0_1_0;
+pub(crate) mod v0_2_0;
 
 use paddock_core::question::Hook;
 use wasmtime::Result;
@@ -40,30 +42,42 @@ const V0_1_0: WitVersion = WitVersion {
     find_exports: |pre, hooks| v0_1_0::Exports::find(pre, hooks).map(Exports::V0_1_0),
 };
 
-/// Every supported version, oldest first.
-pub(crate) static VERSIONS: [WitVersion; 1] = [V0_1_0];
-/// The version that the SDK and the built-in plugins are written against.
-pub(crate) const LATEST: WitVersion = V0_1_0;
+const V0_2_0: WitVersion = WitVersion {
+    name: v0_2_0::NAME,
+    imports: v0_2_0::IMPORTS,
+    add_to_linker: v0_2_0::add_to_linker,
+    find_exports: |pre, hooks| v0_2_0::Exports::find(pre, hooks).map(Exports::V0_2_0),
+};
 
-/// The oldest supported version.
-pub const MIN_VERSION: &str = V0_1_0.name;
+/// Every supported version, oldest first.
+pub(crate) static VERSIONS: [WitVersion; 2] = [V0_1_0, V0_2_0];
+/// The version that the SDK writes plugins for.
+pub(crate) const LATEST: WitVersion = V0_2_0;
+
 /// The newest supported version.
-pub const MAX_VERSION: &str = LATEST.name;
+pub(crate) const MAX_VERSION: &str = LATEST.name;
+
+/// The supported versions of `paddock:policy`, oldest first.
+pub fn versions() -> impl Iterator<Item = &'static str> {
+    VERSIONS.iter().map(|version| version.name)
+}
 
 /// Adds the imports that components of each supported version may have.
 pub(crate) fn add_to_linker(linker: &mut Linker<CallState>) -> Result<()> {
     VERSIONS.iter().try_for_each(|version| (version.add_to_linker)(linker))
 }
 
-/// A range of versions for messages: `0.1.0`, or `0.1.0 to 0.3.0`.
-pub(crate) fn range(min: &str, max: &str) -> String {
-    if min == max { min.to_owned() } else { format!("{min} to {max}") }
+/// The supported versions for messages: `0.1.0 and 0.2.0`.
+pub(crate) fn supported() -> String {
+    versions().collect::<Vec<_>>().join(" and ")
 }
 
 /// The exports of a component. They are looked up once, for all calls.
 pub(crate) enum Exports {
     /// The exports of a component that implements `paddock:policy@0.1.0`.
     V0_1_0(v0_1_0::Exports),
+    /// The exports of a component that implements `paddock:policy@0.2.0`.
+    V0_2_0(v0_2_0::Exports),
 }
 
 impl Exports {
@@ -71,6 +85,7 @@ impl Exports {
     pub(crate) fn adapter(&self) -> &dyn Adapter {
         match self {
             Exports::V0_1_0(exports) => exports,
+            Exports::V0_2_0(exports) => exports,
         }
     }
 }
@@ -115,18 +130,17 @@ mod tests {
     }
 
     #[test]
-    fn version_range_names_one_version_once() {
-        assert_eq!(range("0.1.0", "0.1.0"), "0.1.0");
-        assert_eq!(range("0.1.0", "0.3.0"), "0.1.0 to 0.3.0");
+    fn messages_name_every_supported_version() {
+        assert_eq!(supported(), "0.1.0 and 0.2.0");
     }
 
     #[test]
-    fn every_released_wit_folder_has_an_adapter() {
+    fn every_wit_folder_has_an_adapter() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
         let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut released: Vec<_> = names.filter_map(|name| name.strip_prefix('v').map(String::from)).collect();
         released.sort_by_key(|version| version.split('.').map(|part| part.parse::<u32>().unwrap()).collect::<Vec<_>>());
-        assert_eq!(released, VERSIONS.map(|version| version.name));
-        assert_eq!((MIN_VERSION, MAX_VERSION), (VERSIONS[0].name, VERSIONS[VERSIONS.len() - 1].name));
+        assert_eq!(released, versions().collect::<Vec<_>>());
+        assert_eq!(released.last().map(String::as_str), Some(MAX_VERSION));
     }
 }

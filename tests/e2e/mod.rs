@@ -54,6 +54,7 @@ mod owners;
 mod plugin_artifacts;
 mod plugin_objects;
 mod plugin_registry;
+mod plugin_settings;
 mod plugins;
 mod policies;
 mod pool;
@@ -107,6 +108,7 @@ pub(crate) fn tests() -> Vec<Test> {
         plugin_artifacts::tests(),
         plugin_objects::tests(),
         plugin_registry::tests(),
+        plugin_settings::tests(),
         policies::tests(),
         guard::tests(),
         webhook::tests(),

@@ -11,13 +11,16 @@ mod guests;
 #[path = "../../src/plugin-host/guest_build/toolchain.rs"]
 mod toolchain;
 
-const GUESTS: [&str; 6] = [
+const GUESTS: [&str; 9] = [
     "examples/allowed-images",
     "examples/pool-fixed",
     "test-guests/misbehave",
     "test-guests/ask-for-wasi",
     "test-guests/ask-for-more",
     "test-guests/from-the-future",
+    "test-guests/any-schema",
+    "test-guests/repeat-v0-1-0",
+    "test-guests/repeat-v0-2-0",
 ];
 
 fn main() {

@@ -76,7 +76,7 @@ fn deny(field: &str, image: &str, settings: &Settings) -> Answer {
     Answer { verdict: Verdict::Deny(message), warnings: vec![], patch: None }
 }
 
-paddock_plugin_sdk::export!(AllowedImages: admission);
+paddock_plugin_sdk::export_v0_1_0!(AllowedImages: admission);
 
 #[cfg(test)]
 mod tests;

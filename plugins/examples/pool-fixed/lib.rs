@@ -24,6 +24,7 @@ impl Default for Settings {
 
 impl Plugin for PoolFixed {
     type Settings = Settings;
+    const SETTINGS_SCHEMA: &'static str = include_str!("settings.schema.json");
 
     fn decide(question: &Question, settings: &Settings) -> Result<Answer, String> {
         Ok(Answer {

@@ -193,4 +193,4 @@ impl admission::Plugin for Misbehave {
     }
 }
 
-paddock_plugin_sdk::export!(Misbehave: admission, runtime_class, idle, pool_size);
+paddock_plugin_sdk::export_v0_1_0!(Misbehave: admission, runtime_class, idle, pool_size);

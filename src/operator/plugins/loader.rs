@@ -187,7 +187,7 @@ impl Loader {
         let built_ins = self.built_ins.iter().map(|binding| PluginStatus {
             name: binding.plugin.name.clone(),
             digest: Some(binding.plugin.digest.clone()),
-            wit_version: Some(paddock_plugin_host::MAX_VERSION.to_owned()),
+            wit_version: self.host.wit_version(&binding.plugin).map(str::to_owned),
             hooks: vec![binding.hook],
             ..PluginStatus::default()
         });

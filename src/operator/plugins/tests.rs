@@ -124,7 +124,9 @@ fn a_component_takes_over_its_hook_and_gives_it_back() {
     assert_eq!(world.bound(Hook::Idle), ["idle-timeout/idle"]);
     assert_eq!(world.first(Hook::PoolSize).failure_policy, FailurePolicy::Fallback);
     let status = world.status("fixed");
-    assert_eq!((status.hooks, status.error, status.wit_version), (vec![Hook::PoolSize], None, Some("0.1.0".into())));
+    assert_eq!((status.hooks, status.error, status.wit_version), (vec![Hook::PoolSize], None, Some("0.2.0".into())));
+    let versions = ["require-isolation", "pool-by-demand"].map(|built_in| world.status(built_in).wit_version);
+    assert_eq!(versions, [Some("0.1.0".into()), Some("0.2.0".into())]);
     world.remove("fixed.wasm").look();
     assert_eq!(world.bound(Hook::PoolSize), ["pool-by-demand/pool-size"]);
 }
@@ -175,8 +177,8 @@ fn bad_settings_do_not_replace_good_ones() {
     let mut world = World::new();
     world.write("fixed.wasm", POOL_FIXED).write("fixed.yaml", "settings: {desired: 7}").look();
     for (bad, error) in [
-        ("settings: {desired: many}", "fixed.yaml: settings: desired: invalid type: string \"many\", expected u32"),
-        ("settings: {desird: 8}", "fixed.yaml: settings: desird: unknown field `desird`"),
+        ("settings: {desired: many}", "fixed.yaml: settings: /desired: must be an integer, is a string"),
+        ("settings: {desird: 8}", "fixed.yaml: settings: /desird: unknown field; the schema has desired"),
         ("hooks: [idle]", "fixed.yaml: hooks[0]: fixed.wasm does not export idle; it exports pool-size"),
         (
             "limits: {memory: 64Ki}",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use paddock_core::question::limits::{
     MAX_MESSAGE_CHARS, MAX_PATCH_BYTES, MAX_REASON_CHARS, MAX_STATE_BYTES, MAX_WARNING_CHARS, MAX_WARNINGS,
 };
-use paddock_plugin_host::{HostConfig, LOG_CHARS, LOG_LINES, Limits, QuarantinePolicy};
+use paddock_plugin_host::{HostConfig, LOG_CHARS, LOG_LINES, Limits, QuarantinePolicy, SCHEMA_BYTES, versions};
 
 const PAGE: &str = include_str!("../../../docs/plugins.md");
 
@@ -57,6 +57,8 @@ fn documented_limits_are_those_of_the_code() {
     }
     let component = format!("A component has at most {}.", mebibytes(HostConfig::default().component_bytes));
     assert!(PAGE.contains(&component), "docs/plugins.md lacks: {component}");
+    let schema = format!("The schema has at most {}.", kibibytes(SCHEMA_BYTES));
+    assert!(PAGE.contains(&schema), "docs/plugins.md lacks: {schema}");
     let example = format!(
         "limits: {{ memory: {}Mi, fuel: {}, deadline: {}ms }}",
         default.memory_bytes >> 20,
@@ -74,4 +76,11 @@ fn documented_quarantine_is_that_of_the_code() {
     for words in ["After five failures in a row", "for 30 seconds", "up to ten minutes"] {
         assert!(text.contains(words), "docs/plugins.md lacks: {words}");
     }
+}
+
+#[test]
+fn documented_versions_are_those_that_are_served() {
+    let listed: Vec<_> = PAGE.lines().filter_map(|line| line.strip_prefix("| [")?.split_once("](../wit/v")).collect();
+    let versions: Vec<_> = versions().collect();
+    assert_eq!(listed.iter().map(|(version, _)| *version).collect::<Vec<_>>(), versions);
 }

@@ -17,7 +17,7 @@ fn component_is_read_before_it_runs() {
     let plugin = load(&host(), "misbehave", paddock_guests::MISBEHAVE);
     assert_eq!((&*plugin.wit_version, &*plugin.hooks), ("0.1.0", &Hook::ALL[..]));
     let plugin = load(&host(), "pool-fixed", paddock_guests::POOL_FIXED);
-    assert_eq!(plugin.hooks, [Hook::PoolSize]);
+    assert_eq!((&*plugin.wit_version, &*plugin.hooks), ("0.2.0", &[Hook::PoolSize][..]));
     assert!(plugin.plugin.digest.starts_with("sha256:") && plugin.plugin.digest.len() == 71);
 }
 
@@ -28,11 +28,12 @@ fn imports_beyond_logging_are_refused_by_name() {
 }
 
 #[test]
-fn component_of_an_unsupported_version_is_refused_with_the_supported_range() {
+fn component_of_an_unsupported_version_is_refused_with_the_supported_ones() {
     let error = refusal(paddock_guests::FROM_THE_FUTURE).to_string();
     assert_eq!(
         error,
-        "paddock:policy/pool-size@0.9.0 belongs to version \"0.9.0\" of paddock:policy, but this host supports 0.1.0"
+        "paddock:policy/pool-size@0.9.0 belongs to version \"0.9.0\" of paddock:policy, but this host supports 0.1.0 \
+         and 0.2.0"
     );
 }
 
@@ -78,7 +79,7 @@ fn limits_are_cut_to_those_of_the_host() {
 }
 
 #[test]
-fn settings_are_checked_by_the_plugin() {
+fn settings_are_checked_before_a_plugin_is_admitted() {
     let host = host();
     let source = Source { name: "pool-fixed", component: paddock_guests::POOL_FIXED, limits: None };
     let candidate = host.prepare(source).unwrap();
@@ -86,8 +87,8 @@ fn settings_are_checked_by_the_plugin() {
     assert_eq!(check("{}"), Ok(()));
     assert_eq!(check(r#"{"desired":3}"#), Ok(()));
     for (settings, says) in [
-        (r#"{"desired":"3"}"#, "desired: invalid type: string \"3\", expected u32"),
-        (r#"{"desird":3}"#, "unknown field `desird`, expected `desired`"),
+        (r#"{"desired":"3"}"#, "/desired: must be an integer, is a string"),
+        (r#"{"desird":3}"#, "/desird: unknown field; the schema has desired"),
         ("[]", "not a JSON object"),
         ("{", "not a JSON object"),
     ] {

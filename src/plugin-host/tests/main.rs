@@ -11,4 +11,6 @@ mod failures;
 mod loading;
 mod namespaces;
 mod released_wit;
+mod schemas;
 mod swap;
+mod versions;

@@ -12,6 +12,10 @@ pub(crate) trait Adapter {
     /// Checks the type of every export that the host calls.
     fn check_types(&self, store: &mut Store<CallState>, instance: &Instance) -> Result<()>;
 
+    /// Calls `schema` of the interface `settings`: the text of the JSON Schema of the settings of a hook. `None` if the
+    /// version has no schemas.
+    fn settings_schema(&self, store: &mut Store<CallState>, instance: &Instance, hook: Hook) -> Result<Option<String>>;
+
     /// Calls `validate-settings` of the interface `settings`. The inner error is the plugin's message about invalid
     /// settings.
     fn validate_settings(
@@ -38,7 +42,7 @@ pub(crate) enum Reply {
 }
 
 impl Reply {
-    pub(super) fn new<T>(
+    pub(in crate::wit) fn new<T>(
         returned: std::result::Result<T, String>,
         convert: impl FnOnce(T) -> std::result::Result<Answer, InvalidReply>,
     ) -> Self {

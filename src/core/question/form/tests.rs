@@ -260,10 +260,10 @@ fn pool() -> Value {
 #[test]
 fn form_has_the_names_of_the_wit() {
     for (hook, wit) in [
-        (Hook::Admission, include_str!("../../../../wit/v0.1.0/admission.wit")),
-        (Hook::RuntimeClass, include_str!("../../../../wit/v0.1.0/runtime-class.wit")),
-        (Hook::Idle, include_str!("../../../../wit/v0.1.0/idle.wit")),
-        (Hook::PoolSize, include_str!("../../../../wit/v0.1.0/pool-size.wit")),
+        (Hook::Admission, include_str!("../../../../wit/v0.2.0/admission.wit")),
+        (Hook::RuntimeClass, include_str!("../../../../wit/v0.2.0/runtime-class.wit")),
+        (Hook::Idle, include_str!("../../../../wit/v0.2.0/idle.wit")),
+        (Hook::PoolSize, include_str!("../../../../wit/v0.2.0/pool-size.wit")),
     ] {
         let (_, record) = wit.split_once("record question {").unwrap();
         let (record, _) = record.split_once("\n  }").unwrap();

@@ -129,7 +129,7 @@ fn plugin_alone_is_loaded_and_decides_nothing_until_a_policy_binds_it() {
     world.plugin("fixed", POOL_FIXED).look();
     let loaded = world.loaded("fixed");
     assert!(loaded.digest.is_some() && loaded.fault.is_none(), "{loaded:?}");
-    assert_eq!((loaded.hooks, loaded.wit_version.as_deref()), (vec![Hook::PoolSize], Some("0.1.0")));
+    assert_eq!((loaded.hooks, loaded.wit_version.as_deref()), (vec![Hook::PoolSize], Some("0.2.0")));
     assert_eq!(world.names(Hook::PoolSize), ["pool-by-demand/pool-size"]);
     world.policy("three", fixed("fixed", 3)).look();
     let first = &world.bindings(Hook::PoolSize)[0];

@@ -1,4 +1,4 @@
-//! Converts the answers of `paddock:policy@0.1.0` to answers of the core. `answer.rs` checks their sizes and their
+//! Converts the answers of a version of `paddock:policy` to those of the core. `answer.rs` checks their sizes and their
 //! syntax.
 
 use jiff::Timestamp;

@@ -1,4 +1,4 @@
-//! Converts questions of the core to questions of `paddock:policy@0.1.0`.
+//! Converts questions of the core to those of a version of `paddock:policy`.
 
 use std::collections::BTreeMap;
 
