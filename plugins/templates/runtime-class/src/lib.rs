@@ -8,7 +8,8 @@ use paddock_plugin_sdk::serde::Deserialize;
 /// The plugin.
 pub struct Policy;
 
-/// The settings. They come from the plugin's YAML file.
+/// The settings. They come from the plugin's YAML file. `settings.schema.json` describes them for users, and the operator
+/// checks them with it.
 #[derive(Deserialize)]
 #[serde(crate = "paddock_plugin_sdk::serde", default, deny_unknown_fields)]
 pub struct Settings {
@@ -24,6 +25,7 @@ impl Default for Settings {
 
 impl Plugin for Policy {
     type Settings = Settings;
+    const SETTINGS_SCHEMA: &'static str = include_str!("../settings.schema.json");
 
     fn check(settings: &Settings) -> Result<(), String> {
         if settings.class.is_empty() { Err("class: must be the name of a RuntimeClass".into()) } else { Ok(()) }

@@ -30,8 +30,8 @@ pub(crate) struct CheckArgs {
     /// The configuration, instead of the file beside the component. Only for one component.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Settings, instead of those of the configuration: a JSON object, or a file in YAML or JSON. The plugin itself
-    /// checks them.
+    /// Settings, instead of those of the configuration: a JSON object, or a file in YAML or JSON. They have to match the
+    /// JSON Schema of the plugin, if it has one, and the plugin itself checks them.
     #[arg(long, value_name = "SETTINGS")]
     settings: Option<String>,
 }
@@ -110,7 +110,8 @@ mod tests {
         for (file, config, settings, parts) in [
             ("My_Pool.wasm", None, None, ["My_Pool.wasm", "lower-case letters, digits and dashes"]),
             ("pool-by-demand.wasm", None, None, ["pool-by-demand.wasm", "a built-in plugin"]),
-            ("my-pool.wasm", None, Some(r#"{"nonsense": 1}"#), ["--settings", "nonsense"]),
+            ("my-pool.wasm", None, Some(r#"{"nonsense": 1}"#), ["--settings", "settings: /nonsense: unknown field"]),
+            ("my-pool.wasm", None, Some(r#"{"peakBuckets": 0}"#), ["settings: /peakBuckets: ", "at least 1, is 0"]),
             ("my-pool.wasm", None, Some("no-such-file"), ["--settings", "no-such-file"]),
             ("my-pool.wasm", None, Some("{"), ["--settings", "neither JSON nor YAML"]),
             ("my-pool.wasm", Some(wrong), None, ["my-pool.yaml: settings", "nonsense"]),

@@ -93,6 +93,7 @@ pub(crate) struct NewArgs {
 /// The files of a hook that differ between hooks.
 struct Template {
     code: &'static str,
+    schema: &'static str,
     cases: &'static str,
     configuration: &'static str,
 }
@@ -101,6 +102,7 @@ macro_rules! template {
     ($hook:literal) => {
         Template {
             code: include_str!(concat!("../../../../plugins/templates/", $hook, "/src/lib.rs")),
+            schema: include_str!(concat!("../../../../plugins/templates/", $hook, "/settings.schema.json")),
             cases: include_str!(concat!("../../../../plugins/templates/", $hook, "/tests/cases.yaml")),
             configuration: include_str!(concat!("../../../../plugins/templates/", $hook, "/my-plugin.yaml")),
         }
@@ -196,13 +198,14 @@ fn is_sdk(folder: &Path) -> bool {
 }
 
 fn write(dir: &Path, name: &str, hook: Hook, sdk: &Sdk) -> anyhow::Result<()> {
-    let Template { code, cases, configuration } = template(hook);
+    let Template { code, schema, cases, configuration } = template(hook);
     let own = |text: &str| text.replace(TEMPLATE_NAME, name).replace(TEMPLATE_HOOK, hook.as_str());
     let mut files = vec![
         ("Cargo.toml".to_owned(), manifest(name, hook, &sdk.folder)?),
         (".gitignore".to_owned(), "/target\n*.wasm\n".to_owned()),
         ("README.md".to_owned(), own(README)),
         ("src/lib.rs".to_owned(), own(code)),
+        ("settings.schema.json".to_owned(), own(schema)),
         ("tests/cases.yaml".to_owned(), own(cases)),
         (format!("{name}.yaml"), own(configuration)),
     ];
@@ -273,7 +276,8 @@ mod tests {
             let dir = dir.path().join("crate");
             let args = NewArgs { name: "night-owl".into(), hook, dir: Some(dir.clone()), sdk_path: Some(sdk()) };
             run(&args).unwrap();
-            for file in ["Cargo.toml", "src/lib.rs", "tests/cases.yaml", "night-owl.yaml", "README.md", "Cargo.lock"] {
+            let files = ["Cargo.toml", "src/lib.rs", "settings.schema.json", "tests/cases.yaml", "night-owl.yaml"];
+            for file in files.into_iter().chain(["README.md", "Cargo.lock"]) {
                 let text = std::fs::read_to_string(dir.join(file)).unwrap();
                 assert!(!text.contains(TEMPLATE_NAME) && !text.contains(TEMPLATE_HOOK), "{file}");
                 assert!(file == "Cargo.lock" || text.contains("night-owl"), "{file}");

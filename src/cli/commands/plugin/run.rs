@@ -12,7 +12,7 @@ use crate::output::{json, print};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The question has the fields of the WIT (wit/v0.1.0), and `paddock plugin question HOOK` prints an example. The
+The question has the fields of the WIT (wit/v0.2.0), and `paddock plugin question HOOK` prints an example. The
 question that /debug/seen shows works too.
 
 The exit code is 0 if the plugin answers, 1 if it fails or the operator would refuse its answer, and 2 if a flag or a
