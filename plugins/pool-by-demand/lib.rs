@@ -19,25 +19,12 @@
 //! Base stock with Poisson demand is textbook inventory theory (for example Zipkin, *Foundations of Inventory
 //! Management*, chapter 6). The ratio of variance to mean is known as the index of dispersion.
 
-mod demand;
-mod settings;
-
-use demand::{Demand, stock};
 use paddock_plugin_sdk::pool_size::{Answer, Plugin, Question};
-use serde::{Deserialize, Serialize};
-pub use settings::Settings;
+pub use pool_sizing::Settings;
+use pool_sizing::{Demand, Level, reason, stock, whole};
 
 /// The plugin.
 pub struct PoolByDemand;
-
-/// The size at the last answer.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct State {
-    /// The size before it was rounded up.
-    level: f64,
-    /// The time of the answer, in milliseconds since 1970.
-    at: u64,
-}
 
 impl Plugin for PoolByDemand {
     type Settings = Settings;
@@ -55,58 +42,18 @@ impl Plugin for PoolByDemand {
         }
         let demand = Demand::measure(question, settings);
         let needed = stock(&demand, settings.z());
-        let held = released(question, settings);
-        let level = needed.max(held).clamp(f64::from(min), f64::from(max));
+        // A state that does not parse may be that of another plugin, and counts as none.
+        let held: Level = serde_json::from_slice(&question.state).unwrap_or_default();
+        let level = needed.max(held.rest(question, settings)).clamp(f64::from(min), f64::from(max));
         let desired = whole(level).clamp(min, max);
-        let state = serde_json::to_vec(&State { level, at: question.now }).map_err(|error| error.to_string())?;
+        let held = Level { level, at: question.now };
         Ok(Answer {
             desired,
-            next_check: next_check(question, settings, level, &demand),
+            next_check: held.next_check(question, settings, &demand),
             reason: reason(&demand, needed, desired),
-            state: Some(state),
+            state: Some(serde_json::to_vec(&held).map_err(|error| error.to_string())?),
         })
     }
-}
-
-/// The rest of the size at the last answer, after it has declined since then. A state that does not parse may be that
-/// of another plugin, and counts as none.
-fn released(question: &Question, settings: &Settings) -> f64 {
-    let Ok(State { level, at }) = serde_json::from_slice(&question.state) else { return 0.0 };
-    if !level.is_finite() {
-        return 0.0;
-    }
-    let elapsed = question.now.saturating_sub(at) as f64 / 1000.0;
-    level.clamp(0.0, f64::from(question.max)) * (-elapsed / settings.release_seconds).exp2()
-}
-
-/// The next check: when the size falls by one, and while there is demand once in each bucket, because the averages
-/// change with it.
-fn next_check(question: &Question, settings: &Settings, level: f64, demand: &Demand) -> Option<u64> {
-    let in_seconds = |seconds: f64| question.now.saturating_add((seconds.max(1.0) * 1000.0).ceil() as u64);
-    let bucket = (demand.rate > 0.0).then(|| in_seconds(f64::from(question.bucket_seconds)));
-    let next_size = level.ceil() - 1.0;
-    let falls = (level.ceil() > f64::from(question.min) && next_size >= 1.0)
-        .then(|| in_seconds(settings.release_seconds * (level / next_size).log2()));
-    // A size that halves never reaches zero, so the last check is one release time ahead.
-    let vanishes = (level > 0.0 && next_size < 1.0 && level.ceil() > f64::from(question.min))
-        .then(|| in_seconds(settings.release_seconds));
-    [bucket, falls, vanishes].into_iter().flatten().min()
-}
-
-fn reason(demand: &Demand, needed: f64, desired: u32) -> String {
-    let Demand { rate, lead_seconds, dispersion, .. } = *demand;
-    let per_minute = rate * 60.0;
-    if whole(needed) < desired && rate == 0.0 {
-        return format!("no claims lately; releasing slowly to {desired}");
-    }
-    let words = format!("{per_minute:.1} claims/min, refill {lead_seconds:.1} s, dispersion {dispersion:.1}");
-    format!("{words}: {} needed, {desired} kept", whole(needed))
-}
-
-/// Rounds up, except for the rounding errors of floating-point numbers: 3.0000000001 is 3. A level below 0.05 is 0,
-/// since halving never reaches zero.
-fn whole(level: f64) -> u32 {
-    if level < 0.05 { 0 } else { (level - 1e-6).ceil().max(0.0) as u32 }
 }
 
 paddock_plugin_sdk::export!(PoolByDemand: pool_size);

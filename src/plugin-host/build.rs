@@ -11,7 +11,8 @@ mod guests;
 #[path = "guest_build/toolchain.rs"]
 mod toolchain;
 
-const BUILT_INS: [&str; 4] = ["require-isolation", "runtime-class-by-label", "idle-timeout", "pool-by-demand"];
+const BUILT_INS: [&str; 5] =
+    ["require-isolation", "runtime-class-by-label", "idle-timeout", "pool-by-demand", "pool-seasonal"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

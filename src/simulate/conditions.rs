@@ -20,6 +20,8 @@ pub struct Conditions {
     pub hold: Duration,
     /// The time in which the operator gathers changes of a pool before it reconciles the pool.
     pub gather: Duration,
+    /// The time at the beginning in which plugins learn: it counts in no figure, except for the course over time.
+    pub learning: Duration,
     /// The seed of the times of refills and cold starts.
     pub seed: u64,
     /// The price of an hour of one warm Sandbox, Ready or starting. `None` leaves the cost out.

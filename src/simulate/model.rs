@@ -82,7 +82,7 @@ impl<'a> Model<'a> {
             reconcile: Some(0),
             refills: stream(conditions.seed, Purpose::Refills),
             cold_starts: stream(conditions.seed, Purpose::ColdStarts),
-            tally: Tally::new(trace, sizer.initial()),
+            tally: Tally::new(trace, sizer.initial(), conditions.learning),
             sizer,
         }
     }

@@ -1,6 +1,7 @@
 //! The outcome of a simulation: what a contender served, and what it cost.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -96,6 +97,8 @@ struct Interval {
 /// What has happened so far.
 pub(crate) struct Tally {
     at: u64,
+    /// The time from which claims and members count, in milliseconds.
+    since: u64,
     length: u64,
     intervals: Vec<Interval>,
     idle: u64,
@@ -111,11 +114,12 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn new(trace: &Trace, size: u32) -> Self {
+    pub(crate) fn new(trace: &Trace, size: u32, learning: Duration) -> Self {
         let length = interval(trace);
         let count = usize::try_from(trace.length.div_ceil(length)).unwrap_or_default();
         Self {
             at: 0,
+            since: u64::try_from(learning.as_millis()).unwrap_or(u64::MAX),
             length,
             intervals: vec![Interval::default(); count],
             idle: 0,
@@ -125,7 +129,7 @@ impl Tally {
             created: 0,
             deleted: 0,
             size,
-            largest: size,
+            largest: if learning.is_zero() { size } else { 0 },
             changes: 0,
         }
     }
@@ -133,8 +137,9 @@ impl Tally {
     /// The time passes, with so many members.
     pub(crate) fn pass(&mut self, until: u64, ready: usize, creating: usize) {
         let (ready, creating) = (u64::try_from(ready).unwrap_or(u64::MAX), u64::try_from(creating).unwrap_or(u64::MAX));
-        self.idle += ready * (until - self.at);
-        self.warming += creating * (until - self.at);
+        let counted = until.saturating_sub(self.at.max(self.since));
+        self.idle += ready * counted;
+        self.warming += creating * counted;
         while self.at < until {
             let end = ((self.at / self.length + 1) * self.length).min(until);
             let (time, size) = (end - self.at, u64::from(self.size));
@@ -146,37 +151,51 @@ impl Tally {
         }
     }
 
+    /// Whether the present counts.
+    fn counts(&self) -> bool {
+        self.at >= self.since
+    }
+
     fn interval(&mut self) -> Option<&mut Interval> {
         let index = usize::try_from(self.at / self.length).ok()?;
         self.intervals.get_mut(index)
     }
 
     pub(crate) fn hit(&mut self) {
-        self.hits += 1;
+        self.hits += u64::from(self.counts());
         if let Some(interval) = self.interval() {
             interval.hits += 1;
         }
     }
 
     pub(crate) fn miss(&mut self, wait: u64) {
-        self.waits.push(wait);
+        if self.counts() {
+            self.waits.push(wait);
+        }
         if let Some(interval) = self.interval() {
             interval.misses += 1;
         }
     }
 
     pub(crate) fn created(&mut self, count: usize) {
-        self.created += u64::try_from(count).unwrap_or(u64::MAX);
+        if self.counts() {
+            self.created += u64::try_from(count).unwrap_or(u64::MAX);
+        }
     }
 
     pub(crate) fn deleted(&mut self, count: usize) {
-        self.deleted += u64::try_from(count).unwrap_or(u64::MAX);
+        if self.counts() {
+            self.deleted += u64::try_from(count).unwrap_or(u64::MAX);
+        }
     }
 
     pub(crate) fn sized(&mut self, size: u32) {
-        self.changes += u64::from(size != self.size);
+        self.changes += u64::from(size != self.size && self.counts());
         self.size = size;
-        self.largest = self.largest.max(size);
+        // A size that was decided earlier may still be in force when the figures begin.
+        if self.counts() {
+            self.largest = self.largest.max(size);
+        }
     }
 
     /// The outcome of the contender with this name and of this kind.
@@ -233,15 +252,13 @@ pub(crate) fn rounded(number: f64, digits: i32) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::trace::monday;
 
     #[test]
     fn time_is_counted_in_the_intervals_in_which_it_passes() {
         let trace = Trace::new("t", monday(), Duration::from_secs(240), vec![]).unwrap();
-        let mut tally = Tally::new(&trace, 3);
+        let mut tally = Tally::new(&trace, 3, Duration::ZERO);
         tally.pass(2500, 2, 1);
         tally.sized(5);
         tally.pass(4000, 0, 0);
@@ -251,9 +268,25 @@ mod tests {
     }
 
     #[test]
+    fn time_in_which_plugins_learn_counts_in_the_course_alone() {
+        let trace = Trace::new("t", monday(), Duration::from_secs(240), vec![]).unwrap();
+        let mut tally = Tally::new(&trace, 3, Duration::from_secs(2));
+        tally.sized(9);
+        tally.hit();
+        tally.miss(7000);
+        tally.created(4);
+        tally.pass(2500, 2, 1);
+        tally.hit();
+        tally.sized(5);
+        assert_eq!((tally.idle, tally.warming, tally.hits, tally.waits.len()), (1000, 500, 1, 0));
+        assert_eq!((tally.created, tally.changes, tally.largest), (0, 1, 5));
+        assert_eq!((tally.intervals[0].hits, tally.intervals[0].misses, tally.intervals[0].ready), (1, 1, 2000));
+    }
+
+    #[test]
     fn wait_is_that_of_the_claim_with_the_rank() {
         let trace = Trace::new("t", monday(), Duration::from_secs(240), vec![]).unwrap();
-        let mut tally = Tally::new(&trace, 0);
+        let mut tally = Tally::new(&trace, 0, Duration::ZERO);
         (0..98).for_each(|_| tally.hit());
         tally.waits = vec![4000, 9000];
         assert_eq!((tally.wait(100, 50), tally.wait(100, 99)), (0.0, 4.0));

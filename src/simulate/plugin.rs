@@ -83,7 +83,7 @@ impl<'a> PluginContender<'a> {
         }
         host.check_settings(&prepared, Hook::PoolSize, settings).map_err(UnusablePlugin::Settings)?;
         // Loaded first, because a plugin with the bytes of the built-in has limits of its own.
-        let built_ins = BUILT_INS.iter().filter(|built_in| built_in.hook == Hook::PoolSize);
+        let built_ins = BUILT_INS.iter().filter(|built_in| built_in.default && built_in.hook == Hook::PoolSize);
         let built_ins: Vec<Binding> =
             built_ins.map(|built_in| host.load_built_in(built_in)).collect::<Result<_, LoadError>>()?;
         let plugin = host.admit(prepared).plugin;

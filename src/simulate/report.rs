@@ -56,6 +56,8 @@ pub struct ConditionFacts {
     pub refill: Refill,
     /// The time for which a claim keeps its Sandbox, in seconds.
     pub hold_seconds: f64,
+    /// The hours at the beginning in which plugins learn, and which count in no figure of a contender.
+    pub learning_hours: f64,
     /// The seed.
     pub seed: u64,
     /// The price of an hour of a warm Sandbox.
@@ -85,6 +87,7 @@ impl Report {
                 max_ready: conditions.max,
                 refill: conditions.refill,
                 hold_seconds: conditions.hold.as_secs_f64(),
+                learning_hours: rounded(conditions.learning.as_secs_f64() / 3600.0, 3),
                 seed: conditions.seed,
                 cost_per_hour: conditions.cost_per_hour,
             },
@@ -135,7 +138,14 @@ pub fn table(report: &Report) -> String {
         [COLUMNS.map(str::to_owned)].into_iter().chain(report.contenders.iter().map(cells)).collect();
     let widths: Vec<usize> =
         (0..COLUMNS.len()).map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
-    let mut text = format!("{name}: {claims} claims in {hours} h from {start}\n\n");
+    let mut text = format!("{name}: {claims} claims in {hours} h from {start}");
+    match report.conditions.learning_hours {
+        learning if learning > 0.0 => {
+            // Writing to a String never fails.
+            let _ = writeln!(text, ", of which the first {learning} h count in no figure\n");
+        }
+        _ => text.push_str("\n\n"),
+    }
     for row in rows {
         let cells = row.iter().zip(&widths).enumerate().map(|(at, (cell, width))| match at {
             0 => format!("{cell:<width$}"),

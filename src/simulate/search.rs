@@ -84,6 +84,7 @@ mod tests {
             refill: Refill::Fixed { seconds: 100.0 },
             hold: Duration::ZERO,
             gather: Duration::ZERO,
+            learning: Duration::ZERO,
             seed: 1,
             cost_per_hour: None,
             settings: Settings::default(),

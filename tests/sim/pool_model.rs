@@ -74,6 +74,7 @@ fn asked_in_the_model() -> Asked {
         refill: Refill::Fixed { seconds: REFILL as f64 },
         hold: Duration::from_hours(1),
         gather: Duration::ZERO,
+        learning: Duration::ZERO,
         seed: 1,
         cost_per_hour: None,
         settings: Settings::default(),

@@ -6,6 +6,7 @@ mod flags;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use paddock_core::settings::Settings;
@@ -39,6 +40,7 @@ fn report(args: &SimulateArgs) -> anyhow::Result<(Report, Option<String>)> {
     check_size("--max-ready", max, &settings)?;
     args.fixed.iter().try_for_each(|size| check_size("--fixed", *size, &settings))?;
     let trace = claims(args).or_bad_usage()?;
+    let learning = learning(args, &trace).or_bad_usage()?;
     let shape_refill = args.shape.unwrap_or(Shape::Poisson).refill_seconds();
     let conditions = Conditions {
         min,
@@ -46,6 +48,7 @@ fn report(args: &SimulateArgs) -> anyhow::Result<(Report, Option<String>)> {
         refill: args.refill.unwrap_or(Refill::Fixed { seconds: shape_refill }),
         hold: args.hold,
         gather: POOL_DEBOUNCE,
+        learning,
         seed: args.seed,
         cost_per_hour: args.cost_per_hour,
         settings,
@@ -54,6 +57,19 @@ fn report(args: &SimulateArgs) -> anyhow::Result<(Report, Option<String>)> {
     let report = Report::new(&trace, &conditions, outcomes);
     let page = args.html.is_some().then(|| html(&report, &fixed_curve(&trace, &conditions)));
     Ok((report, page))
+}
+
+/// The time in which plugins learn. Claims must follow it.
+fn learning(args: &SimulateArgs, trace: &Trace) -> anyhow::Result<Duration> {
+    let learning = Duration::from_hours(u64::from(args.learn_days) * 24);
+    let last = trace.arrivals().last().map_or(Duration::ZERO, |last| Duration::from_millis(*last));
+    ensure!(
+        learning.is_zero() || learning < last,
+        "--learn-days {} must be less than the days of the claims, which end after {:.1}",
+        args.learn_days,
+        last.as_secs_f64() / 86_400.0
+    );
+    Ok(learning)
 }
 
 fn check_size(flag: &str, size: u32, settings: &Settings) -> anyhow::Result<()> {

@@ -26,7 +26,7 @@ fn main() {
         let started = Instant::now();
         host.load(Source { name: built_in.name, component: built_in.component, limits: None }).unwrap();
         let load = started.elapsed();
-        let binding = host.load_built_ins().unwrap().into_iter().find(|b| b.hook == built_in.hook).unwrap();
+        let binding = host.load_built_in(&built_in).unwrap();
         let ask = ask(&binding);
         let mut times = run(&host, &ask);
         let one = times.len() as f64 / FOR.as_secs_f64();

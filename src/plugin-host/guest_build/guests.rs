@@ -12,7 +12,7 @@ use super::toolchain::{self, Std, TARGET};
 
 /// Builds the plugins at these paths under `plugins/`, and writes `<out>/<package>.wasm` for each.
 pub fn build(plugins: &Path, guests: &[&str], out: &Path) -> Result<(), String> {
-    for watched in ["Cargo.toml", "Cargo.lock", "sdk", "../wit"].iter().chain(guests) {
+    for watched in ["Cargo.toml", "Cargo.lock", "sdk", "pool-sizing", "../wit"].iter().chain(guests) {
         println!("cargo::rerun-if-changed={}", plugins.join(watched).display());
     }
     // The remapped paths are those that the compiler sees.

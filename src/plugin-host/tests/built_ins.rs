@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use paddock_api::kind::Kind;
 use paddock_core::question::{
-    AdmissionAnswer, AdmissionQuestion, Answer, ClassChoice, Hook, IdleTier, Question, Verdict,
+    AdmissionAnswer, AdmissionQuestion, Answer, ClassChoice, Hook, IdleTier, PoolSizeQuestion, Question, Verdict,
 };
-use paddock_plugin_host::Host;
+use paddock_plugin_host::{BUILT_INS, Host};
 
 use crate::common::{ask, host, idle, labels, now, pod, pool, question, runtime_class};
 
@@ -100,4 +100,24 @@ fn pool_follows_demand_and_keeps_its_state() {
     quiet.state = vec![];
     let Answer::PoolSize(empty) = answer(&host, Question::PoolSize(Box::new(quiet.clone()))) else { panic!() };
     assert_eq!(empty.desired, quiet.min);
+}
+
+#[test]
+fn pool_seasonal_learns_in_its_state_and_forecasts_from_it() {
+    let host = host();
+    let built_in = BUILT_INS.iter().find(|built_in| built_in.name == "pool-seasonal").unwrap();
+    let plugin = host.load_built_in(built_in).unwrap().plugin;
+    // One claim in ten seconds for four days, with a question every five minutes.
+    let mut steady = PoolSizeQuestion { arrivals: vec![1; 60], bucket_seconds: 10, ..pool() };
+    let mut reason = String::new();
+    for _ in 0..4 * 24 * 12 + 12 {
+        let question = Question::PoolSize(Box::new(steady.clone()));
+        let Answer::PoolSize(answer) = host.ask(&ask(&plugin, "{}", question), now()).unwrap() else { panic!() };
+        assert!((steady.min..=steady.max).contains(&answer.desired), "{answer:?}");
+        assert!(answer.state.as_ref().is_none_or(|state| state.len() < 4096));
+        steady.state = answer.state.unwrap_or(steady.state);
+        steady.now += Duration::from_secs(300);
+        reason = answer.reason;
+    }
+    assert!(reason.starts_with("6.0 claims/min expected"), "{reason}");
 }

@@ -1,7 +1,10 @@
-//! Compares `pool-by-demand` with fixed sizes and with HorizontalPodAutoscalers, over many seeds.
+//! Compares the built-in plugins for pools with fixed sizes and with HorizontalPodAutoscalers, over many seeds.
 //!
 //! `cargo run --release -p paddock-simulate --example pool-figures -- report '{}'` prints tables for seeds 11 to 40.
 //! `tune FILE` prints a line for each line of settings in a file, for seeds 1 to 10. `speed` simulates a million claims.
+//!
+//! `weeks FIRST LAST` compares `pool-seasonal` with `pool-by-demand` in the third week of traces of three weeks, for these
+//! seeds. `weeks 1 10 SETTINGS` does so with settings of `pool-seasonal`.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a measurement: whatever fails ends it")]
 
@@ -32,7 +35,9 @@ fn main() {
         ["report", settings] => report(settings),
         ["tune", file] => std::fs::read_to_string(file).unwrap().lines().for_each(tune),
         ["speed"] => speed(),
-        _ => panic!("expected report SETTINGS, tune FILE or speed"),
+        ["weeks", first, last] => weeks(first.parse().unwrap()..=last.parse().unwrap(), "{}"),
+        ["weeks", first, last, settings] => weeks(first.parse().unwrap()..=last.parse().unwrap(), settings),
+        _ => panic!("expected report SETTINGS, tune FILE, weeks FIRST LAST [SETTINGS] or speed"),
     }
 }
 
@@ -43,11 +48,15 @@ fn conditions(refill_seconds: f64, seed: u64) -> Conditions {
         refill: Refill::Fixed { seconds: refill_seconds },
         hold: Duration::from_mins(10),
         gather: Duration::from_millis(50),
+        learning: Duration::ZERO,
         seed,
         cost_per_hour: None,
         settings: Settings::default(),
     }
 }
+
+/// A built-in plugin with its settings.
+type Plugin<'a> = (&'a str, &'a str);
 
 /// The outcome of `pool-by-demand` with these settings, for each seed, with the claims and conditions of that seed.
 fn with_plugin<T: Send>(
@@ -56,29 +65,51 @@ fn with_plugin<T: Send>(
     seeds: RangeInclusive<u64>,
     compare: impl Fn(&Trace, &Conditions, Outcome) -> T + Sync,
 ) -> Vec<T> {
+    let days = (shape.days(), 0);
+    with_plugins(
+        &[("pool-by-demand", settings)],
+        (shape, rate, refill),
+        days,
+        seeds,
+        |trace, conditions, mut outcomes| compare(trace, conditions, outcomes.remove(0)),
+    )
+}
+
+/// The outcomes of plugins for each seed, with the claims and conditions of that seed. The first days are for learning.
+fn with_plugins<T: Send>(
+    plugins: &[Plugin<'_>],
+    (shape, rate, refill): (Shape, f64, f64),
+    (days, learn_days): (u32, u32),
+    seeds: RangeInclusive<u64>,
+    compare: impl Fn(&Trace, &Conditions, Vec<Outcome>) -> T + Sync,
+) -> Vec<T> {
     let host = Host::new(HostConfig::default()).unwrap();
-    let built_in = BUILT_INS.iter().find(|built_in| built_in.name == "pool-by-demand").unwrap();
-    let candidate = Candidate {
-        name: built_in.name,
-        component: built_in.component,
-        settings,
-        limits: Limits::default(),
-        failure_policy: FailurePolicy::Ignore,
-    };
-    let bindings = PluginContender::bindings(&host, &candidate).unwrap();
     let ask = |request: &PluginRequest, now: Timestamp| host.ask(request, now);
-    let contender = PluginContender::new("pool-by-demand", bindings, &ask);
+    let contender = |(name, settings): &Plugin<'_>| {
+        let built_in = BUILT_INS.iter().find(|built_in| built_in.name == *name).unwrap();
+        let candidate = Candidate {
+            name,
+            component: built_in.component,
+            settings,
+            limits: Limits::default(),
+            failure_policy: FailurePolicy::Ignore,
+        };
+        PluginContender::new(name, PluginContender::bindings(&host, &candidate).unwrap(), &ask)
+    };
+    let contenders: Vec<PluginContender<'_>> = plugins.iter().map(contender).collect();
     let seeds = Mutex::new(seeds);
     let done = Mutex::new(Vec::new());
     let work = || {
         loop {
             let next = seeds.lock().unwrap().next();
             let Some(seed) = next else { return };
-            let trace = generate(shape, rate, shape.days(), seed).unwrap();
-            let conditions = conditions(refill, seed);
-            let outcome = simulate(&trace, &conditions, &Contender::Plugin(&contender));
-            assert_eq!(outcome.failures, None);
-            done.lock().unwrap().push((seed, compare(&trace, &conditions, outcome)));
+            let trace = generate(shape, rate, days, seed).unwrap();
+            let learning = Duration::from_hours(u64::from(learn_days) * 24);
+            let conditions = Conditions { learning, ..conditions(refill, seed) };
+            let outcome = |contender| simulate(&trace, &conditions, &Contender::Plugin(contender));
+            let outcomes: Vec<Outcome> = contenders.iter().map(outcome).collect();
+            assert!(outcomes.iter().all(|outcome| outcome.failures.is_none() && !outcome.stopped));
+            done.lock().unwrap().push((seed, compare(&trace, &conditions, outcomes)));
         }
     };
     std::thread::scope(|scope| (0..2).for_each(|_| drop(scope.spawn(work))));
@@ -168,6 +199,37 @@ fn report(settings: &str) {
                 percent(figures.iter().map(|f| (f.2.idle_hours / f.0.idle_hours - 1.0) * 100.0), 1),
             );
         }
+    }
+}
+
+/// A row for each shape: `pool-seasonal`, `pool-by-demand` and the best fixed size in the third week.
+fn weeks(seeds: RangeInclusive<u64>, settings: &str) {
+    let (rate, refill) = LOADS[0];
+    println!("{rate} claims a minute, refills of {refill} s, seeds {seeds:?}, {settings}\n");
+    println!(
+        "| shape | hits of pool-seasonal in % | hits of pool-by-demand | idle against the best fixed size in % | idle of \
+         pool-by-demand against it | size changes in an hour, of both |"
+    );
+    println!("|---|---|---|---|---|---|");
+    for shape in SHAPES {
+        let plugins = [("pool-seasonal", settings), ("pool-by-demand", "{}")];
+        let figures =
+            with_plugins(&plugins, (shape, rate, refill), (21, 14), seeds.clone(), |trace, conditions, outcomes| {
+                (outcomes, smallest_fixed(trace, conditions, HIT_RATE).unwrap())
+            });
+        let hits = |of: usize| percent(figures.iter().map(|f| f.0[of].hit_rate.unwrap() * 100.0), 2);
+        let idle = |of: usize| percent(figures.iter().map(|f| (f.0[of].idle_hours / f.1.idle_hours - 1.0) * 100.0), 0);
+        let changes = |of: usize| percent(figures.iter().map(|f| f.0[of].size_changes as f64 / 168.0), 0);
+        println!(
+            "| {} | {} | {} | {} | {} | {}, {} |",
+            shape.name(),
+            hits(0),
+            hits(1),
+            idle(0),
+            idle(1),
+            changes(0),
+            changes(1)
+        );
     }
 }
 

@@ -19,6 +19,7 @@ fn conditions(refill_seconds: f64) -> Conditions {
         hold: Duration::from_mins(10),
         // Without the time in which the operator gathers changes, the theory holds exactly.
         gather: Duration::ZERO,
+        learning: Duration::ZERO,
         seed: 1,
         cost_per_hour: None,
         settings: Settings::default(),

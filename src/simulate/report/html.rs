@@ -230,6 +230,7 @@ mod tests {
             refill: Refill::Lognormal { median_seconds: 6.0, p99_seconds: 20.0 },
             hold: Duration::from_secs(60),
             gather: Duration::from_millis(50),
+            learning: Duration::ZERO,
             seed: 1,
             cost_per_hour: Some(0.3),
             settings: Settings::default(),

@@ -135,8 +135,10 @@ fn loaded(value: &str) -> anyhow::Result<Loaded> {
 fn read_component(source: &str) -> anyhow::Result<(String, Vec<u8>)> {
     let path = Path::new(source);
     if path.extension().is_none_or(|extension| extension != "wasm") && !path.exists() {
+        let names: Vec<&str> = BUILT_INS.iter().filter(|b| b.hook == Hook::PoolSize).map(|b| b.name).collect();
         return Err(bad_usage(format!(
-            "there is no built-in plugin {source:?} for pools: expected {DEFAULT_PLUGIN}, or a file such as ./mine.wasm"
+            "there is no built-in plugin {source:?} for pools: expected {}, or a file such as ./mine.wasm",
+            names.join(", ")
         )));
     }
     let name = name(path);

@@ -21,6 +21,9 @@ Examples:
   # A plugin of your own with two settings, three fixed sizes and an HPA, on claims of your own
   paddock simulate --trace claims.csv --plugin mine.wasm:small.yaml --plugin mine.wasm:large.yaml --fixed 5,10,20 --hpa 6
 
+  # A plugin that learns the shape of the week, in the third week
+  paddock simulate --shape working-week --days 21 --learn-days 14 --plugin pool-seasonal --plugin pool-by-demand --best-fixed 99
+
   # The course over time, as charts
   paddock simulate --trace claims.csv --plugin mine.wasm --best-fixed 99 --html report.html
 
@@ -51,13 +54,16 @@ pub(crate) struct SimulateArgs {
     /// Number of days. If absent, a shape has one day or one week, and a file is read to its end.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=366))]
     pub(super) days: Option<u32>,
+    /// Days at the beginning in which plugins learn. They are simulated, and count in no figure except for the charts.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(..=366), default_value_t = 0)]
+    pub(super) learn_days: u32,
     /// Function or application of the file whose claims are read. May be repeated. If absent, all are read.
     #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with = "shape")]
     pub(super) only: Vec<String>,
     /// Share of the claims of the file that is kept, chosen at random.
     #[arg(long, value_name = "SHARE", value_parser = parse_share, allow_negative_numbers = true, default_value = "1", conflicts_with = "shape")]
     pub(super) scale: f64,
-    /// Plugin: pool-by-demand, or a component. A configuration file as in the plugin directory may follow. Without it, the
+    /// Plugin: pool-by-demand, pool-seasonal, or a component. A configuration file as in the plugin directory may follow. Without it, the
     /// file of the same name beside the component is used, as by the operator. The settings, the failure policy and the
     /// limits except the deadline apply. The selectors do not apply. May be repeated.
     #[arg(long = "plugin", value_name = "NAME|FILE.wasm[:FILE.yaml]")]

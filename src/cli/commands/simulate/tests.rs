@@ -123,9 +123,11 @@ fn error_names_the_flag_and_what_would_be_right() {
         ([&shape[..], &["--best-fixed", "101"]].concat(), "a percentage from 0 to 100"),
         ([&shape[..], &["--refill", "soon"]].concat(), "lognormal:MEDIAN,P99"),
         ([&shape[..], &["--hold", "5"]].concat(), "--hold"),
+        ([&shape[..], &["--learn-days", "1"]].concat(), "--learn-days 1 must be less than the days of the claims"),
+        ([&shape[..], &["--learn-days", "x"]].concat(), "--learn-days"),
         (
             [&shape[..], &["--plugin", "pool-by-magic"]].concat(),
-            "no built-in plugin \"pool-by-magic\" for pools: expected pool-by-demand",
+            "no built-in plugin \"pool-by-magic\" for pools: expected pool-by-demand, pool-seasonal, or a file",
         ),
         ([&shape[..], &["--plugin", "idle-timeout"]].concat(), "no built-in plugin \"idle-timeout\" for pools"),
         ([&shape[..], &["--plugin", "/nowhere/mine.wasm"]].concat(), "/nowhere/mine.wasm"),
@@ -189,6 +191,21 @@ fn page_is_written_to_the_file() {
     let nowhere =
         parsed(&["--shape", "rl-burst", "--rate", "0", "--fixed", "3", "--html", "/nowhere/report.html"]).unwrap();
     assert!(format!("{:#}", run(&nowhere).unwrap_err()).contains("--html /nowhere/report.html"));
+}
+
+#[test]
+fn built_in_that_learns_has_figures_of_the_time_after_it_learnt() {
+    let flags = ["--rate", "0.2", "--days", "5", "--learn-days", "4", "--plugin", "pool-seasonal", "--fixed", "2"];
+    let report = report_of(&[&["--shape", "poisson"], &flags[..]].concat()).unwrap();
+    assert_eq!(report["conditions"]["learningHours"].as_f64(), Some(96.0));
+    let of = |index: usize, field: &str| report["contenders"][index][field].as_f64().unwrap();
+    assert_eq!(
+        (of(0, "claims") as u64, report["contenders"][0]["failures"].as_null()),
+        (of(1, "claims") as u64, Some(()))
+    );
+    let all = report["trace"]["claims"].as_f64().unwrap();
+    assert!(of(0, "claims") < all / 3.0 && of(0, "claims") > all / 8.0, "{all}");
+    assert!(of(1, "idleHours") <= 48.0 && of(0, "hitRate") > 0.8, "{report}");
 }
 
 #[test]

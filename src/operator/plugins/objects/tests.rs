@@ -246,6 +246,17 @@ fn built_in_is_bound_with_other_settings() {
 }
 
 #[test]
+fn built_in_that_is_no_default_decides_where_a_policy_binds_it() {
+    let mut world = World::new();
+    assert_eq!(world.look().names(Hook::PoolSize), ["pool-by-demand/pool-size"]);
+    world.plugins.insert("seasonal".to_owned(), json!({ "source": { "builtIn": { "name": "pool-seasonal" } } }));
+    let policy = json!({ "plugin": "seasonal", "hook": "pool-size", "settings": { "hitRate": 0.995 } });
+    world.policy("office", policy).look();
+    assert_eq!(world.names(Hook::PoolSize), ["SandboxPolicy/office", "pool-by-demand/pool-size"]);
+    assert!(world.bound("office").fault.is_none(), "{:?}", world.bound("office"));
+}
+
+#[test]
 fn plugin_of_the_directory_takes_its_name_from_an_object() {
     let mut world = World::new();
     world.plugin("fixed", POOL_FIXED).policy("three", fixed("fixed", 3)).look();

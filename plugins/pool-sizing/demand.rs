@@ -9,23 +9,24 @@ const NOTICE_SECONDS: f64 = 1.0;
 
 /// The measured demand.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Demand {
+pub struct Demand {
     /// Claims per second.
-    pub(crate) rate: f64,
+    pub rate: f64,
     /// Seconds from a claim until its replacement is Ready.
-    pub(crate) lead_seconds: f64,
+    pub lead_seconds: f64,
     /// Ratio of variance to mean of the claims in a bucket, at least 1.
-    pub(crate) dispersion: f64,
+    pub dispersion: f64,
     /// The largest number of claims in as many buckets as a lead time spans.
-    pub(crate) most_in_lead: f64,
+    pub most_in_lead: f64,
 }
 
 impl Demand {
-    pub(crate) fn measure(question: &Question, settings: &Settings) -> Self {
+    /// Measures the demand in the buckets of a question.
+    #[must_use]
+    pub fn measure(question: &Question, settings: &Settings) -> Self {
         let bucket = f64::from(question.bucket_seconds.max(1));
         let counts: Vec<f64> = question.arrivals.iter().map(|count| f64::from(*count)).collect();
-        let refill = question.refill_ms.map_or(settings.refill_seconds, |ms| ms as f64 / 1000.0);
-        let lead_seconds = refill + NOTICE_SECONDS;
+        let lead_seconds = lead_seconds(question, settings);
         let peak = recent(&counts, settings.peak_buckets).iter().copied().fold(0.0, f64::max);
         let rate = average(&counts, settings.half_life_buckets).max(peak) / bucket;
         let spanned = (lead_seconds / bucket).ceil().max(1.0) as usize;
@@ -33,8 +34,15 @@ impl Demand {
     }
 }
 
+/// Seconds from a claim until its replacement is Ready.
+#[must_use]
+pub fn lead_seconds(question: &Question, settings: &Settings) -> f64 {
+    question.refill_ms.map_or(settings.refill_seconds, |ms| ms as f64 / 1000.0) + NOTICE_SECONDS
+}
+
 /// The stock for one lead time, which is the mean of its demand and the headroom; not rounded.
-pub(crate) fn stock(demand: &Demand, z: f64) -> f64 {
+#[must_use]
+pub fn stock(demand: &Demand, z: f64) -> f64 {
     let mean = demand.rate * demand.lead_seconds;
     if mean <= 0.0 {
         return 0.0;

@@ -1,4 +1,4 @@
-//! The settings of `pool-by-demand`.
+//! The settings of the rule of `pool-by-demand`.
 
 use serde::Deserialize;
 
@@ -33,7 +33,11 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// Checks the ranges of the settings.
+    ///
+    /// # Errors
+    /// The field that is out of its range, and the range.
+    pub fn check(&self) -> Result<(), String> {
         if !(0.5..=0.9999).contains(&self.service_level) {
             return Err(format!("serviceLevel: must be from 0.5 to 0.9999, is {}", self.service_level));
         }
@@ -54,7 +58,8 @@ impl Settings {
     }
 
     /// Number of standard deviations for the service level: the quantile of the normal distribution.
-    pub(crate) fn z(&self) -> f64 {
+    #[must_use]
+    pub fn z(&self) -> f64 {
         normal_quantile(self.service_level)
     }
 }
