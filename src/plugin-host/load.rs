@@ -209,7 +209,8 @@ fn check_import(import: &str) -> Result<(), LoadError> {
         _ if VERSIONS.iter().any(|version| version.imports.contains(&import)) => Ok(()),
         _ if import.starts_with("wasi:") => Err(LoadError::Wasi(truncate(import, MAX_MESSAGE_CHARS))),
         Some(InterfaceName { interface: "log" | "types", version }) => {
-            Err(LoadError::Version { interface: truncate(import, MAX_MESSAGE_CHARS), found: version.to_owned() })
+            let found = truncate(version, MAX_MESSAGE_CHARS);
+            Err(LoadError::Version { interface: truncate(import, MAX_MESSAGE_CHARS), found })
         }
         Some(_) | None => Err(LoadError::Import(truncate(import, MAX_MESSAGE_CHARS))),
     }
