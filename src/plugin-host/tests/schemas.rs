@@ -21,7 +21,7 @@ fn checked(host: &Host, candidate: &Candidate, hook: Hook, settings: &str) -> St
             assert_eq!(failure.kind, FailureKind::Error, "{settings}");
             failure.message
         }
-        Err(error @ SettingsError::Busy(_)) => panic!("{error}"),
+        Err(error @ SettingsError::Busy(_)) => error.to_string(),
     }
 }
 
