@@ -38,7 +38,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-pub use app::{App, Look, OnUnenforced, look};
+pub use app::{App, Look, look};
+pub use asking::OnUnenforced;
 pub use config_sync::{Registration, WebhookConfigSync};
 pub use metrics::Reviews;
 pub use own_deployment::{Deployed, Workload};

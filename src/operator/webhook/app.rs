@@ -14,7 +14,6 @@ use paddock_core::admission::{
     self, Activity, Context, Denial, Entry, Phase, PluginFailure, Review, ReviewVerdict, Verb, WarmReservations, Why,
 };
 use paddock_core::question::FailureKind;
-use paddock_core::unenforced::UnenforcedAnswer;
 use paddock_kube::clock::Clock;
 use paddock_kube::fair_queue::{FairQueue, Queued};
 use paddock_kube::server::{Intake, Refused};
@@ -24,7 +23,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::activity::NewTouch;
-use super::asking::{Asker, Asking, Known};
+use super::asking::{Asker, Asking, Known, OnUnenforced};
 use super::memory;
 use super::metrics::Reviews;
 use super::registration::fails_closed;
@@ -37,9 +36,6 @@ use crate::world::SharedWorld;
 
 /// Returns the facts about the cluster that a review needs. `None` while the World is not complete.
 pub type Look = Arc<dyn Fn(&Review) -> Option<Context> + Send + Sync>;
-
-/// Receives the answers for policies that do not act.
-pub type OnUnenforced = Arc<dyn Fn(&[UnenforcedAnswer]) + Send + Sync>;
 
 /// Reads the World, once every kind in it is listed.
 #[must_use]

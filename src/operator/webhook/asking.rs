@@ -15,10 +15,12 @@ use paddock_core::unenforced::{UnenforcedAnswer, UnenforcedEffect, unenforced};
 use tokio::sync::{Semaphore, watch};
 use tracing::info;
 
-use super::app::OnUnenforced;
 use super::wire::Asked;
 use crate::limits;
 use crate::plugins::PluginClient;
+
+/// Receives the answers for policies that do not act.
+pub type OnUnenforced = Arc<dyn Fn(&[UnenforcedAnswer]) + Send + Sync>;
 
 /// The parts of the operator that a review needs to ask plugins.
 #[derive(Clone)]
