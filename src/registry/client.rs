@@ -17,7 +17,7 @@ use crate::credentials::Credentials;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::limits;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Upload};
 use crate::reference::Reference;
 use crate::signature::Signature;
 
@@ -51,19 +51,6 @@ pub struct Artifact {
     pub component: Bytes,
     /// The digest of the component, as the plugin host computes it.
     pub component_digest: Digest,
-}
-
-/// A component to push.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upload {
-    /// The file name that ORAS gives the component when it pulls the artifact, such as `sizer.wasm`.
-    pub file_name: String,
-    /// The component.
-    pub component: Bytes,
-    /// The names of its imports, for those who look at the artifact without its component.
-    pub imports: Vec<String>,
-    /// The names of its exports.
-    pub exports: Vec<String>,
 }
 
 /// The result of a push.

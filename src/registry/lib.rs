@@ -17,9 +17,10 @@ mod manifest;
 mod reference;
 mod signature;
 
-pub use client::{Artifact, Client, Options, Pushed, Upload};
+pub use client::{Artifact, Client, Options, Pushed};
 pub use credentials::{ConfigError, Credentials};
 pub use digest::{Digest, DigestError};
 pub use error::Error;
+pub use manifest::Upload;
 pub use reference::{Reference, ReferenceError};
 pub use signature::{Key, KeyError, Signature, SigningKey, Verified, VerifyError, sign, verify};

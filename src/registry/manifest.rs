@@ -6,7 +6,6 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::client::Upload;
 use crate::digest::Digest;
 
 /// The media type of the manifests that are written.
@@ -33,6 +32,19 @@ const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 /// The annotation with the signature of the payload.
 const COSIGN_SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+
+/// A component to push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upload {
+    /// The file name that ORAS gives the component when it pulls the artifact, such as `sizer.wasm`.
+    pub file_name: String,
+    /// The component.
+    pub component: Bytes,
+    /// The names of its imports, for those who look at the artifact without its component.
+    pub imports: Vec<String>,
+    /// The names of its exports.
+    pub exports: Vec<String>,
+}
 
 /// A manifest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
