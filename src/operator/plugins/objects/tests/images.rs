@@ -76,24 +76,20 @@ fn broken_component_of_an_image_does_not_replace_a_good_one() {
 #[test]
 fn image_of_the_cache_is_used_after_a_restart_only_under_the_keys_that_it_was_pulled_under() {
     let trusted = |trust: Option<&str>, pulled: Pulled| Pulled { trust: trust.map(str::to_owned), ..pulled };
-    for (stored, required, restored) in [
-        (None, None, true),
-        (Some("keys"), Some("keys"), true),
-        (Some("keys"), None, true),
-        (None, Some("keys"), false),
-        (Some("keys"), Some("others"), false),
-        (None, Some(""), false),
+    for (stored, required, restored, now) in [
+        (None, None, true, Pulled::default()),
+        (Some("keys"), Some("keys"), true, fault(FaultReason::Unreachable)),
+        (None, Some("keys"), false, fault(FaultReason::SignatureInvalid)),
+        (Some("keys"), Some("others"), false, Pulled::default()),
     ] {
         let cache = TempDir::new().unwrap();
         let good = trusted(stored, pulled(POOL_FIXED, image("m1", None)));
         World::with_cache(Some(&cache)).image("fixed", good).look();
-        for now in [Pulled::default(), fault(FaultReason::Unreachable), fault(FaultReason::SignatureInvalid)] {
-            let mut world = World::with_cache(Some(&cache));
-            let loaded = world.image("fixed", trusted(required, now)).look().loaded("fixed");
-            assert_eq!(loaded.digest.is_some(), restored, "{stored:?} {required:?}");
-            assert_eq!(loaded.image, restored.then(|| image("m1", None)));
-            assert!(loaded.fault.is_some(), "the registry has not answered yet");
-        }
+        let mut world = World::with_cache(Some(&cache));
+        let loaded = world.image("fixed", trusted(required, now)).look().loaded("fixed");
+        assert_eq!(loaded.digest.is_some(), restored, "{stored:?} {required:?}");
+        assert_eq!(loaded.image, restored.then(|| image("m1", None)));
+        assert!(loaded.fault.is_some(), "the registry has not answered yet");
     }
     // A component from a ConfigMap has no signature.
     let cache = TempDir::new().unwrap();
