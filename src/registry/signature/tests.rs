@@ -1,3 +1,5 @@
+//! Tests of keys and signatures, with a signature that openssl made.
+
 use super::*;
 
 /// A key pair, a payload and its signature that openssl made: `openssl dgst -sha256 -sign`.
