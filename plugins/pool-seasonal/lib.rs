@@ -39,8 +39,9 @@ pub struct PoolSeasonal;
 
 /// The longest lead time, in seconds.
 const LONGEST_LEAD: f64 = 86_400.0;
-/// The share of the wanted misses that the sizes of a week are computed for. The rest is for the errors of forecasts.
-const MISSES: f64 = 0.8;
+/// The misses that the sizes of a week are computed for, as a share of the wanted ones. Sizes are rounded up, decline slowly
+/// and grow a little early, so a week has about half of the misses that were computed.
+const MISSES: f64 = 1.3;
 /// The time after which the state is returned at the latest, in milliseconds. The buckets of a question go back ten
 /// minutes, so a state of this age can still be brought up to date.
 const SAVED_EVERY: u64 = 300_000;

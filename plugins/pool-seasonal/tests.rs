@@ -130,7 +130,7 @@ fn demand_without_a_shape_gets_the_rule_of_pool_by_demand() {
     // Bursts at times that do not repeat: a hash of the number of the half hour decides.
     let random: Demanded = |at| {
         let half = at / (30 * MINUTE);
-        if half.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17) % 5 == 0 { 60.0 } else { 0.0 }
+        if half.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17).is_multiple_of(5) { 60.0 } else { 0.0 }
     };
     let state = taught(15, random);
     let found = answer(&at(MONDAY + 15 * DAY, random, &state));
