@@ -195,17 +195,17 @@ fn page_is_written_to_the_file() {
 
 #[test]
 fn built_in_that_learns_has_figures_of_the_time_after_it_learnt() {
-    let flags = ["--rate", "0.2", "--days", "5", "--learn-days", "4", "--plugin", "pool-seasonal", "--fixed", "2"];
+    let flags = ["--rate", "0.2", "--days", "2", "--learn-days", "1", "--plugin", "pool-seasonal", "--fixed", "2"];
     let report = report_of(&[&["--shape", "poisson"], &flags[..]].concat()).unwrap();
-    assert_eq!(report["conditions"]["learningHours"].as_f64(), Some(96.0));
+    assert_eq!(report["conditions"]["learningHours"].as_f64(), Some(24.0));
     let of = |index: usize, field: &str| report["contenders"][index][field].as_f64().unwrap();
     assert_eq!(
         (of(0, "claims") as u64, report["contenders"][0]["failures"].as_null()),
         (of(1, "claims") as u64, Some(()))
     );
     let all = report["trace"]["claims"].as_f64().unwrap();
-    assert!(of(0, "claims") < all / 3.0 && of(0, "claims") > all / 8.0, "{all}");
-    assert!(of(1, "idleHours") <= 48.0 && of(0, "hitRate") > 0.8, "{report}");
+    assert!(of(0, "claims") < all * 0.7 && of(0, "claims") > all * 0.3, "{all}");
+    assert!(of(1, "idleHours") <= 48.0 && of(0, "idleHours") > 0.0, "{report}");
 }
 
 #[test]
