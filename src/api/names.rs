@@ -348,6 +348,9 @@ pub mod object {
     /// The domains of the annotations that a claim may set, unless more are configured: its own, and that of upstream's
     /// SDKs, which name the snapshot of a pod.
     pub const CLAIM_ANNOTATION_DOMAINS: [&str; 2] = [CLAIM_LABEL_DOMAIN, "podsnapshot.gke.io"];
+    /// The domains of the labels that anybody may add to a warm Sandbox or its Pod, whether more are configured or not: the
+    /// API server adds the topology of the node, and Kueue adds labels to the Pods that it queues.
+    pub const POOL_IGNORED_LABEL_DOMAINS: [&str; 2] = ["topology.kubernetes.io", "kueue.x-k8s.io"];
     /// The port of a Sandbox that declares no port: the port of the usual runtime.
     pub const DEFAULT_PORT: u16 = 8888;
 

@@ -83,8 +83,8 @@ pub struct Settings {
     /// thousand Sandboxes with their pods need about 200 MB in the operator and 100 MB in etcd.
     pub max_pool_size: u32,
     /// The domains of the labels that anybody may add to a warm Sandbox or its Pod. The flag
-    /// `--pool-ignore-label-domain` sets them. The API server adds the topology of the node to a Pod, and Kueue adds
-    /// labels to the Pods that it queues.
+    /// `--pool-ignore-label-domain` adds to the default. The API server adds the topology of the node to a Pod, and Kueue
+    /// adds labels to the Pods that it queues.
     pub pool_ignored_label_domains: Vec<String>,
     /// The time for which a warm Sandbox may be not Ready while its pod has a node. After that the pool replaces it.
     /// The default is upstream's. The flag `--sandbox-warm-pool-readiness-grace-period` sets it.
@@ -227,7 +227,9 @@ impl Default for Settings {
             cpu_sample_at_most: Duration::from_secs(180),
             pool_batch: 100,
             max_pool_size: 10_000,
-            pool_ignored_label_domains: ["topology.kubernetes.io", "kueue.x-k8s.io"].map(str::to_owned).to_vec(),
+            pool_ignored_label_domains: paddock_api::names::object::POOL_IGNORED_LABEL_DOMAINS
+                .map(str::to_owned)
+                .to_vec(),
             pool_readiness_grace: Duration::from_secs(300),
             arrival_bucket_seconds: 10,
             arrival_buckets: 60,

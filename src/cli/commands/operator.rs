@@ -7,7 +7,9 @@ mod registry;
 use std::hash::{BuildHasher as _, RandomState};
 
 use anyhow::Context as _;
-use paddock_api::names::object::{CLAIM_ANNOTATION_DOMAINS, GATEWAY_SERVICE, OPERATOR_NAMESPACE};
+use paddock_api::names::object::{
+    CLAIM_ANNOTATION_DOMAINS, GATEWAY_SERVICE, OPERATOR_NAMESPACE, POOL_IGNORED_LABEL_DOMAINS,
+};
 use paddock_core::settings::{NetworkSettings, Settings, TcpWakeSettings};
 use paddock_kube::cluster;
 use paddock_kube::leader::Timing;
@@ -60,6 +62,8 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
     let own_namespace = leadership.leader_election_namespace.clone().unwrap_or_else(|| own_namespace.to_owned());
     let tcp_wake = tcp_wake_settings(tcp_wake, pod.as_ref(), cluster.namespace.as_deref())?;
     let annotation_domains = sandboxes.claim_annotation_domain;
+    let ignored_label_domains =
+        POOL_IGNORED_LABEL_DOMAINS.map(str::to_owned).into_iter().chain(work.pool_ignore_label_domain);
     let settings = Settings {
         cluster_domain: cluster.cluster_domain,
         workspace_size: sandboxes.workspace_size,
@@ -88,7 +92,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         seed,
         pool_batch: work.sandbox_warm_pool_max_batch_size.into(),
         max_pool_size: work.max_pool_size,
-        pool_ignored_label_domains: work.pool_ignore_label_domain,
+        pool_ignored_label_domains: ignored_label_domains.collect(),
         pool_readiness_grace: work.sandbox_warm_pool_readiness_grace_period,
         ..Settings::default()
     };

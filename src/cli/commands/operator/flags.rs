@@ -219,15 +219,9 @@ pub(super) struct WorkArgs {
     /// The largest number of sandboxes in a pool, whatever its spec says. A larger pool reports that it is limited.
     #[arg(long, value_name = "N", env = "PADDOCK_MAX_POOL_SIZE", default_value = "10000")]
     pub(super) max_pool_size: u32,
-    /// Domain of labels that anybody may add to a warm sandbox or its pod. Its pool replaces a sandbox with another
-    /// added label. The flag replaces the default domains, and may be repeated.
-    #[arg(
-        long,
-        value_name = "DOMAIN",
-        env = "PADDOCK_POOL_IGNORE_LABEL_DOMAIN",
-        value_delimiter = ',',
-        default_values = ["topology.kubernetes.io", "kueue.x-k8s.io"]
-    )]
+    /// Domain of labels that anybody may add to a warm sandbox or its pod, besides topology.kubernetes.io and
+    /// kueue.x-k8s.io. Its pool replaces a sandbox with another added label. The flag may be repeated.
+    #[arg(long, value_name = "DOMAIN", env = "PADDOCK_POOL_IGNORE_LABEL_DOMAIN", value_delimiter = ',')]
     pub(super) pool_ignore_label_domain: Vec<String>,
     /// The time after which a pool replaces a warm sandbox whose pod has a node and which is not Ready.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_SANDBOX_WARM_POOL_READINESS_GRACE_PERIOD", value_parser = parse_positive_duration, default_value = "5m")]
