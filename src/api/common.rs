@@ -109,6 +109,10 @@ pub enum ShutdownPolicy {
 pub struct PolicyState {
     /// The digest of the plugin that wrote the state. No other plugin receives it.
     pub digest: String,
+    /// The binding of that plugin: the name of the plugin, or `SandboxPolicy/` and the name of a SandboxPolicy. No other
+    /// binding of the plugin receives the state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<String>,
     /// The state in base64, at most 16 KiB before encoding.
     #[schemars(length(max = 21848))]
     pub data: String,

@@ -61,14 +61,14 @@ impl<'a, T> Chain<'a, T> {
 pub fn first_answer<'a, T>(
     bindings: impl Iterator<Item = &'a Binding>,
     replies: &[PluginReply],
-    question: impl Fn() -> Question,
+    question: impl Fn(&Binding) -> Question,
     accept: impl Fn(&Answer) -> Result<T, String>,
 ) -> (Chain<'a, T>, Vec<PluginFailure>) {
     let (chain, plugin_failures, others) = acting_answer(bindings, replies, &question, accept);
     match (&chain, others.first()) {
         (Chain::Request(_), _) | (_, None) => (chain, plugin_failures),
         (Chain::Reply(..) | Chain::Failed(..) | Chain::NoBinding, Some(binding)) => {
-            (Chain::Request(Box::new(binding.request(question()))), plugin_failures)
+            (Chain::Request(Box::new(binding.request(question(binding)))), plugin_failures)
         }
     }
 }
@@ -77,7 +77,7 @@ pub fn first_answer<'a, T>(
 pub(super) fn acting_answer<'a, T>(
     bindings: impl Iterator<Item = &'a Binding>,
     replies: &[PluginReply],
-    question: impl Fn() -> Question,
+    question: impl Fn(&Binding) -> Question,
     accept: impl Fn(&Answer) -> Result<T, String>,
 ) -> (Chain<'a, T>, Vec<PluginFailure>, Vec<&'a Binding>) {
     let named = bindings.filter(|b| !b.plugin.name.is_empty());
@@ -91,7 +91,7 @@ pub(super) fn acting_answer<'a, T>(
 fn ask_acting<'a, T>(
     bindings: impl Iterator<Item = &'a Binding>,
     replies: &[PluginReply],
-    question: impl Fn() -> Question,
+    question: impl Fn(&Binding) -> Question,
     accept: impl Fn(&Answer) -> Result<T, String>,
 ) -> (Chain<'a, T>, Vec<PluginFailure>) {
     let mut plugin_failures = Vec::new();
@@ -101,7 +101,7 @@ fn ask_acting<'a, T>(
             continue;
         }
         let Some(result) = reply(binding, None, replies) else {
-            return (Chain::Request(Box::new(binding.request(question()))), plugin_failures);
+            return (Chain::Request(Box::new(binding.request(question(binding)))), plugin_failures);
         };
         let failure = match result {
             Ok(answer) => match accept(answer) {

@@ -266,7 +266,7 @@ impl<'a> ReviewState<'a> {
         let (chain, plugin_failures, others) = chain::acting_answer(
             bindings,
             self.replies,
-            || question(self),
+            |_| question(self),
             |answer| accept_class(answer, &context.classes, true),
         );
         self.plugin_failures.extend(plugin_failures);

@@ -4,7 +4,7 @@ use k8s_openapi::ByteString;
 use paddock_api::PolicyState;
 
 use crate::admission::{Chain, PluginFailure, first_answer};
-use crate::binding::{Binding, Bindings};
+use crate::binding::Binding;
 use crate::object::{Object, TextMap};
 use crate::plan::{Event, Reason};
 use crate::question::{Answer, FailureKind, Hook, PluginReply, Question};
@@ -23,14 +23,13 @@ pub(super) fn first_reply_or_built_in<'a, T>(
     labels: &'a TextMap,
     hook: Hook,
     replies: &[PluginReply],
-    question: impl Fn(&Bindings) -> Question,
+    question: impl Fn(&Binding) -> Question,
     accept: impl Fn(&Answer) -> Result<T, String>,
 ) -> (Chain<'a, T>, Vec<PluginFailure>) {
     let applying = || common.bindings.applying(hook, &common.namespace_labels, labels);
-    let ask = || question(&common.bindings);
-    let (chain, mut plugin_failures) = first_answer(applying(), replies, ask, &accept);
+    let (chain, mut plugin_failures) = first_answer(applying(), replies, &question, &accept);
     let Chain::Failed(..) = chain else { return (chain, plugin_failures) };
-    let (chain, more) = first_answer(applying().filter(|b| b.built_in), replies, ask, &accept);
+    let (chain, more) = first_answer(applying().filter(|b| b.built_in), replies, &question, &accept);
     // The binding that failed may have been the built-in itself.
     plugin_failures.extend(more.into_iter().filter(|f| !plugin_failures.contains(f)).collect::<Vec<_>>());
     (chain, plugin_failures)
@@ -53,24 +52,64 @@ pub(super) fn failure_events(about: &Object, plugin_failures: &[PluginFailure]) 
     })
 }
 
-/// The state that a plugin kept, if a binding still uses the component that wrote it. Otherwise the state is empty.
-pub(super) fn load_state(bindings: &Bindings, state: Option<&PolicyState>) -> Vec<u8> {
-    let known = |s: &&PolicyState| bindings.iter().any(|b| b.plugin.digest == s.digest);
+/// The state that the plugin of a binding kept. It is empty if another component or another binding wrote it: a plugin that
+/// is asked beside or instead of the writer must not see it.
+pub(super) fn load_state(binding: &Binding, state: Option<&PolicyState>) -> Vec<u8> {
     state
-        .filter(known)
+        .filter(|state| wrote(binding, state))
         .and_then(|s| serde_json::from_value::<ByteString>(s.data.as_str().into()).ok())
         .map(|bytes| bytes.0)
         .unwrap_or_default()
 }
 
+/// Whether a binding wrote a state. An older version of the operator did not record the binding.
+fn wrote(binding: &Binding, state: &PolicyState) -> bool {
+    state.digest == binding.plugin.digest && state.binding.as_ref().is_none_or(|name| *name == binding.name)
+}
+
 /// The plugin state for the status. It is the new state if the plugin returned one. Otherwise it is the old state if
-/// the same component wrote it.
+/// the same binding wrote it.
 pub(super) fn save_state(binding: &Binding, new: Option<&[u8]>, before: Option<&PolicyState>) -> Option<PolicyState> {
     match new {
-        None => before.filter(|s| s.digest == binding.plugin.digest).cloned(),
+        None => before.filter(|state| wrote(binding, state)).cloned(),
         Some(bytes) => {
             let data = serde_json::to_value(ByteString(bytes.to_vec())).ok()?;
-            Some(PolicyState { digest: binding.plugin.digest.clone(), data: data.as_str()?.to_owned() })
+            Some(PolicyState {
+                digest: binding.plugin.digest.clone(),
+                binding: Some(binding.name.clone()),
+                data: data.as_str()?.to_owned(),
+            })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::question::PluginRef;
+
+    fn binding(name: &str, plugin: &str) -> Binding {
+        let plugin = PluginRef { name: plugin.to_owned(), digest: format!("sha256:{plugin}") };
+        Binding { name: name.to_owned(), ..Binding::new(plugin, Hook::Idle) }
+    }
+
+    #[test]
+    fn state_goes_back_to_the_binding_that_wrote_it_and_to_no_other() {
+        let writer = binding("mine", "mine");
+        let state = save_state(&writer, Some(b"secret"), None);
+        for (asked, expected) in [
+            (&writer, &b"secret"[..]),
+            (&binding("SandboxPolicy/shadow", "mine"), b""),
+            (&binding("mine", "newer"), b""),
+            (&binding("idle-timeout/idle", "idle-timeout"), b""),
+        ] {
+            assert_eq!(load_state(asked, state.as_ref()), expected, "{}", asked.name);
+            let kept = save_state(asked, None, state.as_ref());
+            assert_eq!(kept.is_some(), !expected.is_empty(), "{}", asked.name);
+        }
+        // A status from before the binding was recorded.
+        let old = state.map(|state| PolicyState { binding: None, ..state });
+        assert_eq!(load_state(&binding("other", "mine"), old.as_ref()), b"secret");
+        assert_eq!(load_state(&binding("mine", "newer"), old.as_ref()), b"");
     }
 }

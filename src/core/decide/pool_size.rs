@@ -10,7 +10,7 @@ use paddock_api::PolicyState;
 
 use super::ask::{STATE_EVERY, first_reply_or_built_in, load_state, save_state};
 use crate::admission::{Chain, PluginFailure, kept_size, pool_check};
-use crate::binding::{Binding, Bindings};
+use crate::binding::Binding;
 use crate::object::TextMap;
 use crate::question::{Answer, Hook, PluginReply, PluginRequest, PoolSizeAnswer, PoolSizeQuestion, Question};
 use crate::settings::Settings;
@@ -102,7 +102,7 @@ impl PoolFacts<'_> {
     where
         Self: 'a,
     {
-        let question = |bindings: &Bindings| Question::PoolSize(Box::new(self.question(common, bindings)));
+        let question = |binding: &Binding| Question::PoolSize(Box::new(self.question(common, binding)));
         let accept = |answer: &Answer| {
             let Answer::PoolSize(answer) = answer else {
                 return Err("the answer is not a pool-size answer".to_owned());
@@ -112,7 +112,7 @@ impl PoolFacts<'_> {
         first_reply_or_built_in(common, self.labels, Hook::PoolSize, replies, question, accept)
     }
 
-    fn question(&self, common: &Common, bindings: &Bindings) -> PoolSizeQuestion {
+    fn question(&self, common: &Common, binding: &Binding) -> PoolSizeQuestion {
         let (seconds, buckets) = (common.settings.arrival_bucket_seconds, common.settings.arrival_buckets);
         let (hits, misses) = self.demand.hits_and_misses(common.now, seconds, buckets);
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -130,7 +130,7 @@ impl PoolFacts<'_> {
             hits,
             misses,
             refill_ms: self.demand.refill_ms(),
-            state: load_state(bindings, self.state),
+            state: load_state(binding, self.state),
             now: common.now,
         }
     }

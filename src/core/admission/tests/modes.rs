@@ -115,7 +115,7 @@ fn shadow_of_a_denied_object_is_asked_if_its_turn_would_have_come() {
 fn shadow_of_another_hook_is_asked_after_the_decision_and_never_taken() {
     let shadow = Binding { mode: Mode::Shadow, ..binding("shadow", Hook::PoolSize, -1, FailurePolicy::Fail) };
     let bindings = [shadow, binding("decides", Hook::PoolSize, 0, FailurePolicy::Fail)];
-    let question = || {
+    let question = |_: &Binding| {
         Question::PoolSize(Box::new(PoolSizeQuestion {
             namespace: "ns".to_owned(),
             name: "pool".to_owned(),

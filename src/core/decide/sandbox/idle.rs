@@ -15,6 +15,7 @@ use super::suspend;
 use super::throttle::{self, Wish};
 use crate::admission::{Chain, PluginFailure, idle_check};
 use crate::awake::Wishes;
+use crate::binding::Binding;
 use crate::decide::ask::{failure_events, first_reply_or_built_in, load_state, save_state};
 use crate::deciding;
 use crate::manifest::PodRevision;
@@ -277,7 +278,7 @@ fn ask<'a>(
     // The question of plugins has no field for such a wish, so it states an activity that is long enough ago.
     let idle_from = wishes.idle_since.map(|since| since.checked_sub(timeout).unwrap_or(Timestamp::MIN));
     let stated = |at: Timestamp| idle_from.map_or(at, |idle_from| at.min(idle_from));
-    let question = |bindings: &crate::binding::Bindings| {
+    let question = |binding: &Binding| {
         Question::Idle(Box::new(IdleQuestion {
             namespace: sandbox.key.namespace.to_string(),
             name: sandbox.key.name.to_string(),
@@ -291,7 +292,7 @@ fn ask<'a>(
             connections: None,
             cpu_millicores: cpu_use::millicores(snapshot, object),
             tiers: tiers.possible.clone(),
-            state: load_state(bindings, sandbox.sandbox().and_then(|s| s.status.policy_state.as_ref())),
+            state: load_state(binding, sandbox.sandbox().and_then(|s| s.status.policy_state.as_ref())),
             now: common.passed,
         }))
     };

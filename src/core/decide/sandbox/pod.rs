@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::volumes::{Directories, directories};
 use crate::admission::{Chain, PluginFailure, accept_class, first_answer};
 use crate::as_made;
+use crate::binding::Binding;
 use crate::decide::adopt::{Adoption, PREPARED, adoptable, adoption, left_behind};
 use crate::decide::review::{self, ReconcileReview, Reviewed};
 use crate::deciding;
@@ -299,7 +300,7 @@ fn choose_class(snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[P
     let labels = manifest::pod_labels(&snapshot.sandbox, model);
     let generated_code = isolation_demanded(snapshot, model);
     let common = &snapshot.common;
-    let question = || {
+    let question = |_: &Binding| {
         let mut spec = model.pod.spec.parse();
         if let Some(image) = &common.settings.init_image {
             manifest::set_init_image(&mut spec, image);
