@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use paddock_api::names::annotation::{IDLE_SINCE, KEEP_AWAKE_UNTIL};
+use paddock_api::names::annotation::{HELD_UNTIL, IDLE_SINCE, KEEP_AWAKE_UNTIL};
 
 use crate::model::FieldError;
 use crate::object::Texts;
@@ -28,6 +28,9 @@ pub(crate) struct Wishes {
     pub(crate) keep_awake_until: Option<Timestamp>,
     /// The time since which the Sandbox may be suspended. It may lie ahead by a few minutes, and counts from then on.
     pub(crate) idle_since: Option<Timestamp>,
+    /// The time until which an exec, attach or port-forward counts as activity. The webhook writes it, and whoever may
+    /// write annotations could write another one.
+    pub(crate) held_until: Option<Timestamp>,
     /// The errors. A message depends on no clock, so that two messages about the same value are equal.
     pub(crate) errors: Vec<FieldError>,
 }
@@ -39,6 +42,7 @@ impl Wishes {
         let at_most = settings.keep_awake_at_most;
         wishes.keep_awake_until = wishes.read(annotations, KEEP_AWAKE_UNTIL, |value| until(value, at_most, now));
         wishes.idle_since = wishes.read(annotations, IDLE_SINCE, |value| since(value, now));
+        wishes.held_until = wishes.read(annotations, HELD_UNTIL, |value| held(value, settings.exec_hold, now));
         wishes
     }
 
@@ -68,6 +72,16 @@ fn until(value: &str, at_most: Duration, now: Timestamp) -> Result<Timestamp, St
             "must be a time in RFC 3339 format, at most {} after the present time, such as {EXAMPLE}; renew it to keep \
              the Sandbox running for longer",
             text(at_most)
+        )
+    })
+}
+
+fn held(value: &str, hold: Duration, now: Timestamp) -> Result<Timestamp, String> {
+    not_after(value, saturating_add(now, hold)).ok_or_else(|| {
+        format!(
+            "must be a time in RFC 3339 format, at most {} after the present time (--exec-hold of the operator), such as \
+             {EXAMPLE}; use {KEEP_AWAKE_UNTIL} to keep the Sandbox running for longer",
+            text(hold)
         )
     })
 }
@@ -124,20 +138,24 @@ mod tests {
             (KEEP_AWAKE_UNTIL, "in two hours", &day, Some("\"in two hours\" must be a time in RFC 3339 format")),
             (KEEP_AWAKE_UNTIL, "", &day, Some("must be a time in RFC 3339 format")),
             (KEEP_AWAKE_UNTIL, "2026-11-23T13:00:00", &day, Some("such as 2026-12-01T18:00:00Z")),
+            (HELD_UNTIL, "2026-11-23T13:04:59Z", &day, None),
+            (HELD_UNTIL, "2026-11-23T13:05:01Z", &day, Some("at most 1h after the present time (--exec-hold")),
+            (HELD_UNTIL, "9999-01-01T00:00:00Z", &day, Some("use policy.paddock.dev/keep-awake-until")),
+            (HELD_UNTIL, "always", &day, Some("\"always\" must be a time in RFC 3339 format")),
             (IDLE_SINCE, "2026-11-23T12:00:00Z", &day, None),
             (IDLE_SINCE, "2026-11-23T12:04:59Z", &day, None),
             (IDLE_SINCE, "2026-11-23T12:05:01Z", &day, Some("not later than the present time")),
             (IDLE_SINCE, "true", &day, Some("must be a time in RFC 3339 format")),
         ] {
             let wishes = read(name, value, settings);
-            let times = [wishes.keep_awake_until, wishes.idle_since];
+            let times = [wishes.keep_awake_until, wishes.idle_since, wishes.held_until];
             match problem {
                 None => {
                     assert_eq!(times.into_iter().flatten().collect::<Vec<_>>(), [value.parse().unwrap()], "{value}");
                     assert_eq!(wishes.errors, [], "{value}");
                 }
                 Some(problem) => {
-                    assert_eq!(times, [None, None], "{value}");
+                    assert_eq!(times, [None, None, None], "{value}");
                     let [error] = &*wishes.errors else { panic!("{:?}", wishes.errors) };
                     assert_eq!(error.path, format!("metadata.annotations[{name}]"));
                     assert!(error.message.contains(problem), "{error}");

@@ -51,6 +51,8 @@ struct Asked<'a> {
 struct Counting {
     keep_awake_until: Option<Timestamp>,
     idle_since: Option<Timestamp>,
+    /// The time until which a connection through the API server counts as activity.
+    held_until: Option<Timestamp>,
     /// The time at which that changes.
     next: Option<Timestamp>,
     problem: Option<String>,
@@ -60,7 +62,7 @@ impl Counting {
     /// `activity` is the time of the last activity.
     fn of(snapshot: &SandboxSnapshot, activity: Timestamp) -> Self {
         let common = &snapshot.common;
-        let Wishes { keep_awake_until, idle_since, errors } =
+        let Wishes { keep_awake_until, idle_since, held_until, errors } =
             Wishes::of(&snapshot.sandbox.meta.annotations, &common.settings, common.now);
         let kept = keep_awake_until.and_then(|until| common.wait_until(until));
         let starts = idle_since.and_then(|since| common.wait_until(since));
@@ -69,6 +71,7 @@ impl Counting {
         Self {
             keep_awake_until: keep_awake_until.filter(|_| kept.is_some()),
             idle_since: idle_since.filter(later),
+            held_until,
             next: kept.into_iter().chain(starts).min(),
             problem: (!errors.is_empty()).then(|| errors.join("; ")),
         }
@@ -288,7 +291,7 @@ fn ask<'a>(
             ready_since: Some(stated(ready_since)),
             last_activity: last_activity.map(stated),
             // The webhook sees the beginning of a session alone, and the wish is later than that.
-            held_until: time(annotation::HELD_UNTIL).filter(|_| idle_from.is_none()),
+            held_until: wishes.held_until.filter(|_| idle_from.is_none()),
             connections: None,
             cpu_millicores: cpu_use::millicores(snapshot, object),
             tiers: tiers.possible.clone(),
