@@ -24,6 +24,10 @@ pub struct ThrottleStatus {
     /// Why the pod could not be throttled, or why its CPU is not restored yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// When the pod got its CPU back because it was not Ready with little CPU. It gets it back for that reason once, until
+    /// the Sandbox is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_ready: Option<Time>,
     /// The containers with the CPU that they had and that they get back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

@@ -13,11 +13,15 @@ use paddock_api::kind::Kind;
 use paddock_api::{ThrottleState, ThrottleStatus, ThrottledContainer};
 use serde_json::{Map, Value, json};
 
+use super::status::first_ready;
 use crate::model::Quantity;
 use crate::object::{ConditionStatus, ContainerCpu, Object, Pod, PodCondition, PodCpu};
 use crate::plan::{Event, Op, Reason};
 use crate::snapshot::{RefusedResize, SandboxSnapshot};
 use crate::time::{saturating_add, time_left};
+
+/// The time that a pod has to become Ready again, after it was not Ready with little CPU.
+const RECOVER: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What the idle policy wants for the CPU of the pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,12 +69,21 @@ pub(super) fn obstacle(snapshot: &SandboxSnapshot, object: &Object, pod: &Pod) -
         Some(record) if record.state == ThrottleState::Failed && retry_at(snapshot, record).is_some() => {
             Some(record.reason.clone().unwrap_or_else(|| "an attempt failed".to_owned()))
         }
-        Some(_) | None if !pod.ready() => Some("its pod is not Ready".to_owned()),
+        Some(_) | None if starts(snapshot, object, pod) => Some("its pod was not Ready yet".to_owned()),
         Some(_) | None if containers.iter().all(|container| container.limit <= throttled) && record.is_none() => {
             Some(format!("the CPU limits of its pod are at most {} already", text(throttled)))
         }
         Some(_) | None => None,
     }
+}
+
+/// Whether a new pod may still become Ready for the first time, which needs its CPU. Later changes of its readiness do not
+/// count, because code in the sandbox can stop its own readiness probe, and so could have all of its CPU.
+fn starts(snapshot: &SandboxSnapshot, object: &Object, pod: &Pod) -> bool {
+    let Some(sandbox) = snapshot.sandbox.sandbox() else { return false };
+    let timeout = sandbox.spec.as_ref().ok().and_then(|model| model.idle_timeout).unwrap_or_default();
+    first_ready(&sandbox.status, object, pod).is_none()
+        && time_left(object.meta.created, timeout, snapshot.common.now).is_some()
 }
 
 /// Decides about the CPU of the pod for which the status has a record, or which the idle policy throttles.
@@ -179,6 +192,7 @@ impl Inputs<'_> {
             since: self.now(),
             cpu_limit: text(limit),
             reason: None,
+            not_ready: former.and_then(|former| former.not_ready.clone()),
             containers,
         })
     }
@@ -187,7 +201,10 @@ impl Inputs<'_> {
     fn take_back(&self, record: &ThrottleStatus, why: String) -> Throttling {
         let (since, state) = (self.now(), ThrottleState::Failed);
         let note = format!("The pod is not throttled: {why}");
-        let mut throttling = self.restore(&ThrottleStatus { state, since, reason: Some(why), ..record.clone() });
+        let now_not_ready = (record.not_ready.is_none() && !self.pod.ready()).then(|| since.clone());
+        let not_ready = record.not_ready.clone().or(now_not_ready);
+        let failed = ThrottleStatus { state, since, reason: Some(why), not_ready, ..record.clone() };
+        let mut throttling = self.restore(&failed);
         throttling.events.push(Event::warning(&self.snapshot.sandbox, Reason::ThrottleFailed, note));
         throttling
     }
@@ -228,15 +245,18 @@ impl Inputs<'_> {
             (ThrottleState::Throttling | ThrottleState::Throttled | ThrottleState::Restoring, true) => None,
             (ThrottleState::Throttling | ThrottleState::Throttled | ThrottleState::Restoring, false) => {
                 let state = ThrottleState::Restoring;
-                Some(ThrottleStatus { state, since, reason: problem, ..record.clone() })
+                // The Sandbox is in use.
+                Some(ThrottleStatus { state, since, reason: problem, not_ready: None, ..record.clone() })
             }
         };
+        // No event reports that the pod may be throttled again, and an hour is as long as the longest idle check.
+        let again = retry_at(self.snapshot, record).filter(|_| done && recovers(record));
         let note = "The pod gets back the CPU that it had";
         let ended = begins.then(|| Event::normal(&self.snapshot.sandbox, Reason::ThrottleEnded, note));
         Throttling {
             restore,
             record: after.map(Box::new),
-            check_at: late.filter(|_| restored),
+            check_at: late.filter(|_| restored).or(again),
             results: ended.into_iter().collect(),
             ..Throttling::default()
         }
@@ -325,7 +345,8 @@ fn failure(snapshot: &SandboxSnapshot, record: &ThrottleStatus, pod: &Pod) -> Op
     let settings = &snapshot.common.settings;
     let of_record: Vec<(&ContainerCpu, Cpu)> =
         pod.cpu()?.containers.iter().filter_map(|container| Some((container, low(record, container)?))).collect();
-    if !pod.ready() {
+    // A server may need its CPU to become Ready again. Code that is never Ready with little CPU stays throttled.
+    if !pod.ready() && record.not_ready.is_none() {
         return Some(("its pod was not Ready with little CPU".to_owned(), TakeBack::Now));
     }
     let mut others = of_record.iter().filter(|(container, low)| Cpu::of(container) != *low);
@@ -417,7 +438,13 @@ fn recorded(record: &ThrottleStatus, container: &ContainerCpu) -> Option<Cpu> {
 
 /// The time from which a pod may be throttled again after a failure. `None` if it may.
 fn retry_at(snapshot: &SandboxSnapshot, record: &ThrottleStatus) -> Option<Timestamp> {
-    time_left(record.since.0, snapshot.common.settings.throttle_retry, snapshot.common.now)
+    let wait = if recovers(record) { RECOVER } else { snapshot.common.settings.throttle_retry };
+    time_left(record.since.0, wait, snapshot.common.now)
+}
+
+/// Whether the last throttle of the pod was taken back because the pod was not Ready.
+fn recovers(record: &ThrottleStatus) -> bool {
+    record.state == ThrottleState::Failed && record.not_ready.as_ref() == Some(&record.since)
 }
 
 fn millicores(quantity: &str) -> Option<u32> {

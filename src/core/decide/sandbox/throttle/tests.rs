@@ -15,6 +15,7 @@ use crate::world::World;
 
 mod model;
 mod others;
+mod readiness;
 
 fn resizes(plan: &Plan) -> Vec<Reason> {
     plan.ops().filter(|op| matches!(op.action, Action::Resize { .. })).map(|op| op.reason).collect()
@@ -341,7 +342,11 @@ fn sandbox_is_not_throttled_where_it_cannot_be() {
             }
         }),
         ("QoS class of its pod is Guaranteed", &|model| model.pod["status"]["qosClass"] = "Guaranteed".into()),
-        ("its pod is not Ready", &|model| model.pod["status"]["conditions"][0]["status"] = "False".into()),
+        ("its pod was not Ready yet", &|model| {
+            model.sandbox["spec"]["idleTimeout"] = "10h".into();
+            model.sandbox["status"]["firstReady"] = Value::Null;
+            model.pod["status"]["conditions"][0]["status"] = "False".into();
+        }),
     ];
     for (why, change) in changes {
         let mut model = Model::new();
