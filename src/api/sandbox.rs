@@ -165,7 +165,8 @@ pub struct SandboxStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp_wake: Option<TcpWakeStatus>,
     /// The fields of the spec that have changed since the pod was made, and that only a new pod can take. To get one,
-    /// suspend and resume the Sandbox. Until then, the observedGeneration of Ready stays at that of the pod.
+    /// suspend and resume the Sandbox. Until then, the observedGeneration of Ready stays at that of the pod. Also the
+    /// labels and annotations that a plugin keeps off the running pod. Ready says which plugin.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub pending: Vec<String>,

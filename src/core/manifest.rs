@@ -14,13 +14,13 @@ mod volumes;
 use serde_json::{Value, json};
 
 pub use claim_data::{SecretValues, check_bytes, claim_secret, is_secret_of};
-pub(crate) use claim_metadata::metadata_change;
+pub(crate) use claim_metadata::{MetadataChange, metadata_change};
 pub(crate) use hold::set_init_image;
 pub use network::{closed_network_policy_spec, network_policy, network_policy_annotations, network_policy_spec};
 use paddock_api::kind::{Key, Kind};
 use paddock_api::names::annotation;
-pub(crate) use pod::sandbox_marker;
 pub use pod::{PodPlan, mount_unmounted, pod, pod_annotations, pod_labels};
+pub(crate) use pod::{operator_labels, sandbox_marker};
 pub(crate) use revision::PodRevision;
 pub use sandbox::{
     Origin, adopted_by_claim, cold_sandbox, inject_env, is_held, member_name, member_prefix, takes_claim_data,

@@ -22,8 +22,8 @@ use super::ask::{ASK_AGAIN, failure_events};
 use super::review;
 use crate::conditions::{find_condition, is_true};
 use crate::deciding;
-use crate::manifest::{self, Origin};
-use crate::model::{self, VolumeClaim};
+use crate::manifest::{self, MetadataChange, Origin};
+use crate::model::{self, FieldErrors, VolumeClaim};
 use crate::object::Object;
 use crate::plan::{Action, Event, Op, Plan, Reason};
 use crate::question::{PluginReply, PluginRequest};
@@ -37,8 +37,17 @@ pub(super) fn questions(snapshot: &ClaimSnapshot, replies: &[PluginReply]) -> Ve
     let has_sandbox = !snapshot.owned.is_empty() || status.sandbox.as_ref().is_some_and(|s| s.name.is_some());
     let has_ended =
         end_time(model, status).is_some_and(|(_, at)| snapshot.common.ends(at, has_expired(status)).is_none());
+    if has_ended {
+        return Vec::new();
+    }
+    if has_sandbox {
+        let own = own_sandbox(snapshot, status).0.filter(|_| policy::has_plugins(snapshot));
+        let change = own.and_then(|own| Some((own, metadata_change(snapshot, model, own)?.ok()?)));
+        let reviews = change.map(|(own, change)| policy::change_reviews(snapshot, model, (own, &change)));
+        return review::questions(&reviews.unwrap_or_default(), replies);
+    }
     // A take that was sent has been reviewed.
-    if has_sandbox || has_ended || snapshot.pending_take.is_some() {
+    if snapshot.pending_take.is_some() {
         return Vec::new();
     }
     review::questions(&policy::reviews(snapshot, model, takeable(snapshot, model)), replies)
@@ -78,7 +87,9 @@ pub(super) fn decide(snapshot: &ClaimSnapshot, replies: &[PluginReply]) -> Plan 
     plan.steps.push(extra);
     let named = parsed.status.sandbox.as_ref().is_some_and(|s| s.name.is_some());
     match own {
-        Some(sandbox) => forward_bound_sandbox(snapshot, model, &parsed.status, sandbox, &mut plan),
+        Some(sandbox) => {
+            forward_bound_sandbox(snapshot, model, (&parsed.status, replies), sandbox, &mut plan);
+        }
         // The claim has taken this Sandbox, so the snapshot is older than the take. The watch will deliver the new
         // version.
         None if snapshot.committed.as_ref().is_some_and(|s| s.meta.in_pool()) => {}
@@ -161,30 +172,52 @@ fn expire(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimS
 fn forward_bound_sandbox(
     snapshot: &ClaimSnapshot,
     model: &model::Claim,
-    before: &SandboxClaimStatus,
+    (before, replies): (&SandboxClaimStatus, &[PluginReply]),
     sandbox: &Object,
     plan: &mut Plan,
 ) {
     let warm = sandbox.meta.labels.get(label::LAUNCH_TYPE).is_some_and(|t| t == label::LAUNCH_WARM);
     let done = plan.steps.len();
     let mut ops: Vec<Op> = annotate(snapshot, warm.then_some(&*sandbox.key.name)).into_iter().collect();
-    let stays = sandbox.meta.deletion_timestamp.is_none();
-    if let Some(change) = manifest::metadata_change(sandbox, model).filter(|_| stays) {
-        if let Err(errors) = model::check_claim_metadata(&change.additions, &change.base, &snapshot.common.settings) {
-            let problem = Report::problem(reason::INVALID_METADATA, errors.to_string());
-            plan.steps.push(ops);
-            let Report { sandbox, plugins, .. } = Report::forwarded(sandbox, &[]);
-            let report = Report { sandbox, plugins, ..problem };
-            write_status(snapshot, before, report, plan);
-            return;
+    let refused = match metadata_change(snapshot, model, sandbox) {
+        None => None,
+        Some(Err(errors)) => Some(Report::problem(reason::INVALID_METADATA, errors.to_string())),
+        Some(Ok(_)) if policy::awaits_namespace(snapshot) => {
+            // The watch will deliver the labels of the namespace soon.
+            plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), Reason::Waiting);
+            None
         }
-        ops.push(Op::patch(sandbox, Reason::MetadataChanged, change.patch));
-    }
+        Some(Ok(change)) => {
+            let reviews = policy::change_reviews(snapshot, model, (sandbox, &change));
+            let reviewed = review::outcome(&reviews, replies);
+            if reviewed.denial.is_none() {
+                plan.events.extend(failure_events(&snapshot.claim, &reviewed.plugin_failures));
+                ops.push(Op::patch(sandbox, Reason::MetadataChanged, change.patch));
+            }
+            reviewed.denial.map(|denial| denied(snapshot, denial, plan))
+        }
+    };
     plan.steps.push(ops);
+    if let Some(problem) = refused {
+        let Report { sandbox, plugins, .. } = Report::forwarded(sandbox, &[]);
+        write_status(snapshot, before, Report { sandbox, plugins, ..problem }, plan);
+        return;
+    }
     forward_status(snapshot, before, sandbox, plan);
     if snapshot.common.refused(snapshot.claim.key.kind).is_some() {
         plan.status_first(done);
     }
+}
+
+/// The change of the labels and annotations that the claim adds to its Sandbox, or the errors of the additions.
+fn metadata_change(
+    snapshot: &ClaimSnapshot,
+    model: &model::Claim,
+    sandbox: &Object,
+) -> Option<Result<MetadataChange, FieldErrors>> {
+    let change = manifest::metadata_change(sandbox, model).filter(|_| sandbox.meta.deletion_timestamp.is_none())?;
+    let checked = model::check_claim_metadata(&change.additions, &change.base, &snapshot.common.settings);
+    Some(checked.map(|_| change))
 }
 
 /// Forwards the status of the claim's Sandbox to the status of the claim.
@@ -282,25 +315,30 @@ fn allowed_by_plugins(
     (before, replies): (&SandboxClaimStatus, &[PluginReply]),
     plan: &mut Plan,
 ) -> Option<Vec<DecidingPlugin>> {
-    let (claim, ask_again) = (&snapshot.claim, saturating_add(snapshot.common.now, ASK_AGAIN));
+    let claim = &snapshot.claim;
     if policy::awaits_namespace(snapshot) {
         // The watch will deliver the labels of the namespace soon.
-        plan.requeue_at(ask_again, Reason::Waiting);
+        plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), Reason::Waiting);
         return None;
     }
     let reviewed = review::outcome(&policy::reviews(snapshot, model, takeable(snapshot, model)), replies);
-    let Some((reason, problem)) = reviewed.denial else {
+    let Some(denial) = reviewed.denial else {
         plan.events.extend(failure_events(claim, &reviewed.plugin_failures));
         return Some(reviewed.decided_by);
     };
+    let report = Report { plugins: Some(Arc::new(reviewed.decided_by)), ..denied(snapshot, denial, plan) };
+    write_status(snapshot, before, report, plan);
+    None
+}
+
+/// The report of a denial, which is also sent as an Event.
+fn denied(snapshot: &ClaimSnapshot, (reason, problem): (Reason, String), plan: &mut Plan) -> Report {
     if reason == Reason::PluginFailed {
         // No watch reports that a plugin works again.
-        plan.requeue_at(ask_again, reason);
+        plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), reason);
     }
-    plan.events.push(Event::warning(claim, reason, problem.clone()));
-    let denied = Report::problem(reason::POLICY_DENIED, problem);
-    write_status(snapshot, before, Report { plugins: Some(Arc::new(reviewed.decided_by)), ..denied }, plan);
-    None
+    plan.events.push(Event::warning(&snapshot.claim, reason, problem.clone()));
+    Report::problem(reason::POLICY_DENIED, problem)
 }
 
 /// Takes a warm Sandbox: one step writes the reservation annotation and the commit, and the next one the status of the

@@ -45,10 +45,33 @@ impl ReconcileReview {
         Some(Self::new(common, &sandbox.key, (Phase::Validate, taken)))
     }
 
+    /// The review of a running pod that is about to get other labels or annotations. A patch of a plugin is ignored, because
+    /// the rest of the pod cannot change any more.
+    pub(super) fn of_pod_change(common: &Common, key: &Key, change: (Value, Value)) -> Self {
+        Self::update(common, key, change)
+    }
+
+    /// The review of a Sandbox in the form that it has after a merge patch of the operator. `None` if no plugin of a user
+    /// reviews Sandboxes.
+    pub(super) fn of_change(common: &Common, sandbox: &Object, patch: &Value) -> Option<Self> {
+        let model = sandbox.sandbox()?.spec.as_ref().ok().filter(|_| has_plugins(common, Kind::Sandbox))?;
+        let old = manifest::stored_sandbox(sandbox, model);
+        let mut new = old.clone();
+        json_patch::merge(&mut new, patch);
+        Some(Self::update(common, &sandbox.key, (old, new)))
+    }
+
     /// The review of a stored claim that is about to get a Sandbox. `None` if no plugin of a user reviews claims.
     pub(super) fn of_claim(common: &Common, claim: &Object, model: &model::Claim) -> Option<Self> {
         let object = || manifest::stored_claim(claim, model);
         has_plugins(common, claim.key.kind).then(|| Self::new(common, &claim.key, (Phase::Validate, object())))
+    }
+
+    fn update(common: &Common, key: &Key, (old, new): (Value, Value)) -> Self {
+        let mut update = Self::new(common, key, (Phase::Validate, new));
+        update.review.operation = Verb::Update;
+        update.review.old_object = old;
+        update
     }
 
     fn new(common: &Common, key: &Key, (phase, object): (Phase, Value)) -> Self {

@@ -26,7 +26,6 @@ use paddock_api::names::{condition, reason};
 use paddock_api::{SandboxStatus, ShutdownPolicy};
 use serde_json::json;
 
-use self::claim_data::Delivery;
 use self::drain::Drain;
 use self::pod::{Exposure, PodVerdict};
 use self::situation::{PodState, Situation};
@@ -37,7 +36,6 @@ use super::ask::{ASK_AGAIN, STATE_EVERY, failure_events};
 use crate::as_made;
 use crate::conditions::{find_condition, status_patch};
 use crate::model;
-use crate::object::{Object, Pod};
 use crate::plan::{Action, Event, Op, Plan, Reason};
 use crate::question::{PluginReply, PluginRequest};
 use crate::snapshot::{Refusal, SandboxSnapshot};
@@ -58,7 +56,10 @@ pub(super) fn questions(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> 
     match state {
         PodState::Missing if !snapshot.common.namespace_known || snapshot.network_policy.problem().is_some() => vec![],
         PodState::Missing => pod::questions(snapshot, model, replies),
-        PodState::Running(object, pod) => idle::questions(snapshot, model, object, pod, replies),
+        PodState::Running(object, pod) => {
+            let of_metadata = pod::metadata_questions(snapshot, model, object, replies);
+            if of_metadata.is_empty() { idle::questions(snapshot, model, object, pod, replies) } else { of_metadata }
+        }
         PodState::Blocked(other) if pod::pod_adoption(snapshot, model, other) == Adoption::Yes => {
             pod::adoption_questions(snapshot, model, replies)
         }
@@ -277,7 +278,7 @@ impl PlanDraft {
                 if self.drain(snapshot, drain::decide(snapshot, model, (object, pod))) {
                     return;
                 }
-                self.metadata(snapshot, model, (object, pod));
+                self.metadata(snapshot, model, (object, pod), replies);
                 let rest = idle::decide(snapshot, model, object, pod, replies);
                 self.plan.events.extend(rest.events);
                 if let Some(at) = rest.next_check {
@@ -312,35 +313,6 @@ impl PlanDraft {
                 }
                 self.notes.drain_problem = Some(problem);
                 false
-            }
-        }
-    }
-
-    /// Decides about the labels and annotations of a running pod, and about the data of its claim. One write of the pod
-    /// does both, because the kubelet waits up to one second between two changes of a pod.
-    fn metadata(&mut self, snapshot: &SandboxSnapshot, model: &model::Sandbox, (object, pod): (&Object, &Pod)) {
-        let metadata = metadata::sync_metadata(snapshot, model, object);
-        let alone = |patch| Op::patch(object, Reason::MetadataChanged, patch);
-        match claim_data::delivery(snapshot, object, pod) {
-            Delivery::Nothing => self.first.extend(metadata.map(alone)),
-            Delivery::RepeatAt(at) => {
-                self.plan.requeue_at(at, Reason::ClaimDataRepeated);
-                self.first.extend(metadata.map(alone));
-            }
-            // Another write of the pod comes first, and the repetition in the next reconcile.
-            Delivery::Repeat => {
-                self.first.push(metadata.map_or_else(|| claim_data::repeated(object), alone));
-            }
-            Delivery::Impossible(problem) => {
-                self.plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), Reason::ClaimDataDelivered);
-                self.first.extend(metadata.map(alone));
-                self.notes.error = Some(Problem::error(problem));
-            }
-            Delivery::Due(due) => {
-                let refused = snapshot.common.refused(Kind::Pod).is_some();
-                let (before, with) = if refused { (metadata, None) } else { (None, metadata) };
-                self.first.extend(before.map(alone));
-                self.deliver = Some(claim_data::deliver(snapshot, object, *due, with));
             }
         }
     }

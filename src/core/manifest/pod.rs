@@ -88,7 +88,15 @@ pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Valu
 /// The labels that a Sandbox's pod should have.
 #[must_use]
 pub fn pod_labels(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<String, String> {
-    let mut labels = model.pod.labels.to_map();
+    with_operator_labels(sandbox, model.pod.labels.to_map())
+}
+
+/// The labels of a Sandbox's pod that the operator sets, whatever the pod template says.
+pub(crate) fn operator_labels(sandbox: &Object) -> BTreeMap<String, String> {
+    with_operator_labels(sandbox, BTreeMap::new())
+}
+
+fn with_operator_labels(sandbox: &Object, mut labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
     // The labels of the claim, pool and template come from the Sandbox.
     for inherited in [label::CLAIM_UID, label::WARM_POOL_SANDBOX] {
         if let Some(v) = sandbox.meta.labels.get(inherited) {

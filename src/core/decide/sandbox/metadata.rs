@@ -2,33 +2,165 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use paddock_api::kind::{ApiShape, Kind};
 use paddock_api::names::{annotation, label, name_hash};
 use serde_json::{Map, Value, json};
 
+use super::claim_data::{self, Delivery};
+use super::status::Problem;
+use super::{PlanDraft, pod};
+use crate::decide::ask::{ASK_AGAIN, failure_events};
 use crate::manifest;
 use crate::marker::Marker;
 use crate::model;
-use crate::object::{Object, TextMap, side_by_side};
+use crate::object::{Object, Pod, TextMap, side_by_side};
 use crate::plan::{Op, Reason};
+use crate::question::PluginReply;
 use crate::snapshot::SandboxSnapshot;
+use crate::time::saturating_add;
 
-/// The patch that copies the labels and annotations of a Sandbox to its pod, or `None` if they are there. Labels and
-/// annotations of other clients are not changed.
-pub(super) fn sync_metadata(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Option<Value> {
-    let labels = manifest::pod_labels(&snapshot.sandbox, model);
-    let annotations = manifest::pod_annotations(&snapshot.sandbox, model);
-    let labels = metadata_patch(&labels, &pod.meta.labels, pod, annotation::PROPAGATED_LABELS);
-    let annotations = metadata_patch(&annotations, &pod.meta.annotations, pod, annotation::PROPAGATED_ANNOTATIONS);
-    let changed = !labels.is_empty() || !annotations.is_empty();
-    changed.then(|| {
-        let mut metadata = serde_json::Map::new();
-        for (field, patch) in [("labels", labels), ("annotations", annotations)] {
-            if !patch.is_empty() {
-                metadata.insert(field.to_owned(), patch.into());
+/// The change that copies the labels and annotations of a Sandbox to its pod. Labels and annotations of other clients are
+/// not changed.
+pub(super) struct MetadataSync {
+    /// The merge patches of the labels and of the annotations.
+    labels: Map<String, Value>,
+    annotations: Map<String, Value>,
+    /// Those of their keys that the pod template decides about. Other policies may select the pod by them, so plugins are
+    /// asked.
+    of_users: [BTreeSet<String>; 2],
+}
+
+impl MetadataSync {
+    pub(super) fn of(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Self {
+        let sandbox = &snapshot.sandbox;
+        let wanted = manifest::pod_labels(sandbox, model);
+        let labels = metadata_patch(&wanted, &pod.meta.labels, pod, annotation::PROPAGATED_LABELS);
+        let wanted = manifest::pod_annotations(sandbox, model);
+        let annotations = metadata_patch(&wanted, &pod.meta.annotations, pod, annotation::PROPAGATED_ANNOTATIONS);
+        let of_operator = if labels.is_empty() { BTreeMap::new() } else { manifest::operator_labels(sandbox) };
+        let label_of_users = |(key, value): &(&String, &Value)| match value.as_str() {
+            // The marker only makes the isolation stronger.
+            _ if *key == label::GENERATED_CODE => false,
+            Some(value) => of_operator.get(*key).is_none_or(|own| own != value),
+            None => *key != label::WARM_POOL_SANDBOX,
+        };
+        let annotation_of_users = |(key, value): &(&String, &Value)| match value.as_str() {
+            _ if is_list(key) => false,
+            Some(value) => model.pod.annotations.get(key) == Some(value),
+            None => *key != annotation::SAFE_TO_EVICT,
+        };
+        let of_users = [
+            labels.iter().filter(label_of_users).map(|(key, _)| key.clone()).collect(),
+            annotations.iter().filter(annotation_of_users).map(|(key, _)| key.clone()).collect(),
+        ];
+        Self { labels, annotations, of_users }
+    }
+
+    /// Whether the change carries something that the pod template decides about.
+    pub(super) fn carries_users(&self) -> bool {
+        self.of_users.iter().any(|keys| !keys.is_empty())
+    }
+
+    /// The merge patch of the pod, or `None` if the pod has everything.
+    pub(super) fn patch(&self) -> Option<Value> {
+        patch_of([("labels", self.labels.clone()), ("annotations", self.annotations.clone())])
+    }
+
+    /// The merge patch without what the pod template decides about. The lists of what was copied stay as they are too.
+    fn of_operator(self) -> Option<Value> {
+        let Self { mut labels, mut annotations, of_users: [of_labels, of_annotations] } = self;
+        labels.retain(|key, _| !of_labels.contains(key));
+        annotations.retain(|key, _| !of_annotations.contains(key) && !is_list(key));
+        patch_of([("labels", labels), ("annotations", annotations)])
+    }
+
+    /// The fields of the Sandbox that are not copied to the pod if a plugin denies the change.
+    fn fields(&self, model: &model::Sandbox) -> Vec<String> {
+        let template = match model.shape {
+            ApiShape::Upstream => "podTemplate",
+            ApiShape::Seed => "template",
+        };
+        let field = |(field, keys): (&str, &BTreeSet<String>)| -> Vec<String> {
+            keys.iter().map(|key| format!("spec.{template}.metadata.{field}[{key}]")).collect()
+        };
+        ["labels", "annotations"].into_iter().zip(&self.of_users).flat_map(field).collect()
+    }
+}
+
+/// Whether the annotation of a pod lists what was copied to it.
+fn is_list(key: &str) -> bool {
+    [annotation::PROPAGATED_LABELS, annotation::PROPAGATED_ANNOTATIONS].contains(&key)
+}
+
+fn patch_of(parts: [(&str, Map<String, Value>); 2]) -> Option<Value> {
+    let metadata: Map<String, Value> = parts
+        .into_iter()
+        .filter(|(_, patch)| !patch.is_empty())
+        .map(|(field, patch)| (field.to_owned(), patch.into()))
+        .collect();
+    (!metadata.is_empty()).then(|| json!({ "metadata": metadata }))
+}
+
+impl PlanDraft {
+    /// Decides about the labels and annotations of a running pod, and about the data of its claim. One write of the pod
+    /// does both, because the kubelet waits up to one second between two changes of a pod.
+    pub(super) fn metadata(
+        &mut self,
+        snapshot: &SandboxSnapshot,
+        model: &model::Sandbox,
+        (object, pod): (&Object, &Pod),
+        replies: &[PluginReply],
+    ) {
+        let metadata = self.allowed_metadata(snapshot, model, object, replies);
+        let alone = |patch| Op::patch(object, Reason::MetadataChanged, patch);
+        match claim_data::delivery(snapshot, object, pod) {
+            Delivery::Nothing => self.first.extend(metadata.map(alone)),
+            Delivery::RepeatAt(at) => {
+                self.plan.requeue_at(at, Reason::ClaimDataRepeated);
+                self.first.extend(metadata.map(alone));
+            }
+            // Another write of the pod comes first, and the repetition in the next reconcile.
+            Delivery::Repeat => {
+                self.first.push(metadata.map_or_else(|| claim_data::repeated(object), alone));
+            }
+            Delivery::Impossible(problem) => {
+                self.plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), Reason::ClaimDataDelivered);
+                self.first.extend(metadata.map(alone));
+                self.notes.error = Some(Problem::error(problem));
+            }
+            Delivery::Due(due) => {
+                let refused = snapshot.common.refused(Kind::Pod).is_some();
+                let (before, with) = if refused { (metadata, None) } else { (None, metadata) };
+                self.first.extend(before.map(alone));
+                self.deliver = Some(claim_data::deliver(snapshot, object, *due, with));
             }
         }
-        json!({ "metadata": metadata })
-    })
+    }
+
+    /// The change of the labels and annotations of a running pod. If a plugin denies it, the pod gets only those that the
+    /// operator itself decides about: a NetworkPolicy selects the pod by one of them.
+    fn allowed_metadata(
+        &mut self,
+        snapshot: &SandboxSnapshot,
+        model: &model::Sandbox,
+        object: &Object,
+        replies: &[PluginReply],
+    ) -> Option<Value> {
+        let change = MetadataSync::of(snapshot, model, object);
+        let Some(reviewed) = pod::review_metadata(snapshot, model, (object, &change), replies) else {
+            // The watch will deliver the labels of the namespace soon.
+            self.plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), Reason::Waiting);
+            return change.of_operator();
+        };
+        if reviewed.denial.is_none() {
+            self.plan.events.extend(failure_events(&snapshot.sandbox, &reviewed.plugin_failures));
+        }
+        if self.passes(snapshot, reviewed.denial) {
+            return change.patch();
+        }
+        self.notes.withheld = change.fields(model);
+        change.of_operator()
+    }
 }
 
 /// Restores the labels by which the NetworkPolicy of the template selects the pod, on the Sandbox and on each of its
@@ -93,8 +225,6 @@ fn metadata_patch(
 
 #[cfg(test)]
 mod tests {
-    use paddock_api::kind::Kind;
-
     use super::*;
 
     /// With a lookup of each key in a map or a list of all others, this takes minutes.

@@ -7,8 +7,9 @@
 use paddock_api::DecidingPlugin;
 use paddock_api::kind::Kind;
 use paddock_api::names::annotation;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::metadata::MetadataSync;
 use super::volumes::{Directories, directories};
 use crate::admission::{Chain, PluginFailure, accept_class, first_answer};
 use crate::as_made;
@@ -95,6 +96,63 @@ pub(super) fn adoption_questions(
 
 pub(super) fn review_adoption(snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[PluginReply]) -> Reviewed {
     review::outcome(&sandbox_review(snapshot, model), replies)
+}
+
+/// The questions before a running pod gets the labels and annotations of its pod template.
+pub(super) fn metadata_questions(
+    snapshot: &SandboxSnapshot,
+    model: &model::Sandbox,
+    pod: &Object,
+    replies: &[PluginReply],
+) -> Vec<PluginRequest> {
+    if !has_plugins(snapshot) {
+        return Vec::new();
+    }
+    review::questions(&metadata_reviews(snapshot, model, pod, &MetadataSync::of(snapshot, model, pod)), replies)
+}
+
+/// The review of a change of the labels and annotations of a running pod. `None` if the review waits for the labels of the
+/// namespace.
+pub(super) fn review_metadata(
+    snapshot: &SandboxSnapshot,
+    model: &model::Sandbox,
+    (pod, change): (&Object, &MetadataSync),
+    replies: &[PluginReply],
+) -> Option<Reviewed> {
+    if !has_plugins(snapshot) || !change.carries_users() {
+        return Some(Reviewed::default());
+    }
+    let known = snapshot.common.namespace_known;
+    known.then(|| review::outcome(&metadata_reviews(snapshot, model, pod, change), replies))
+}
+
+/// The reviews of the Sandbox, and of its pod as it is and as it is to be. The spec of the pod is the one that the Sandbox
+/// describes, because an observed pod keeps no other copy.
+fn metadata_reviews(
+    snapshot: &SandboxSnapshot,
+    model: &model::Sandbox,
+    pod: &Object,
+    change: &MetadataSync,
+) -> Vec<ReconcileReview> {
+    let common = &snapshot.common;
+    let Some(patch) = change.patch().filter(|_| change.carries_users() && common.namespace_known) else {
+        return Vec::new();
+    };
+    let mut reviews = sandbox_review(snapshot, model);
+    if review::has_plugins(common, Kind::Pod) {
+        let mut old = planned_as(snapshot, model, pod);
+        old["metadata"]["labels"] = json!(pod.meta.labels);
+        old["metadata"]["annotations"] = json!(pod.meta.annotations);
+        let mut new = old.clone();
+        json_patch::merge(&mut new, &patch);
+        reviews.push(ReconcileReview::of_pod_change(common, &pod.key, (old, new)));
+    }
+    reviews
+}
+
+/// Whether a plugin of a user reviews Sandboxes or Pods.
+fn has_plugins(snapshot: &SandboxSnapshot) -> bool {
+    [Kind::Sandbox, Kind::Pod].into_iter().any(|kind| review::has_plugins(&snapshot.common, kind))
 }
 
 pub(super) fn verdict(snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[PluginReply]) -> PodDecision {
@@ -199,13 +257,17 @@ fn pod_verdict(
 
 /// Whether a Sandbox may adopt a pod of its name. The pod keeps its RuntimeClass, which [`not_isolated`] judges.
 pub(super) fn pod_adoption(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Adoption {
+    adoption(&snapshot.sandbox, pod, &planned_as(snapshot, model, pod))
+}
+
+/// The pod that the operator would make of the Sandbox, with the RuntimeClass of an existing pod.
+fn planned_as(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Value {
     let kept_dirs = match directories(snapshot, model) {
         Directories::Kept(names) => names,
         Directories::Wait(_) => vec![],
     };
     let class = pod.pod().and_then(|p| p.runtime_class.as_deref().map(str::to_owned));
-    let choice = Choice { class, ..Choice::default() };
-    adoption(&snapshot.sandbox, pod, &planned_pod(snapshot, model, &choice, &kept_dirs))
+    planned_pod(snapshot, model, &Choice { class, ..Choice::default() }, &kept_dirs)
 }
 
 fn planned_pod(snapshot: &SandboxSnapshot, model: &model::Sandbox, choice: &Choice, kept_dirs: &[String]) -> Value {

@@ -32,6 +32,8 @@ pub(super) struct Notes {
     pub(super) exposed: Option<String>,
     /// The object for which a missing pod waits.
     pub(super) waits_for: Option<String>,
+    /// The fields of the spec that a plugin keeps off the running pod.
+    pub(super) withheld: Vec<String>,
     /// The plugins that decided about a missing pod, if they were asked.
     pub(super) decided_by: Option<Vec<DecidingPlugin>>,
     /// The record of the CPU that the pod had before it was throttled.
@@ -82,7 +84,7 @@ pub(super) fn status(
     let service = wanted_service(snapshot, situation);
     let mut after_status = SandboxStatus::clone(&before);
     after_status.conditions = conditions(snapshot, situation, notes, &before, service);
-    after_status.pending = pending(snapshot, situation, &before, &mut after_status.conditions);
+    after_status.pending = pending(snapshot, situation, (&before, notes), &mut after_status.conditions);
     after_status.service = matches!(service, ServiceState::There).then(|| sandbox.key.name.to_string());
     after_status.service_fqdn =
         after_status.service.is_some().then(|| manifest::fqdn(&sandbox.key, &snapshot.common.settings.cluster_domain));
@@ -273,11 +275,12 @@ fn pod_of<'a>(snapshot: &'a SandboxSnapshot, situation: &Situation<'a>) -> (Opti
     (object, object.and_then(Object::pod))
 }
 
-/// The fields of the spec that wait for a new pod. While there are any, the condition Ready describes an older generation.
+/// The fields of the spec that wait for a new pod, and those that a plugin keeps off the running one. While there are any of
+/// the first kind, the condition Ready describes an older generation.
 fn pending(
     snapshot: &SandboxSnapshot,
     situation: &Situation<'_>,
-    before: &SandboxStatus,
+    (before, notes): (&SandboxStatus, &Notes),
     conditions: &mut [Condition],
 ) -> Vec<String> {
     /// The maximum number of fields in the status.
@@ -287,14 +290,16 @@ fn pending(
         return vec![];
     };
     let generation = snapshot.sandbox.meta.generation;
-    let Some(made) = PodRevision::of_another_generation(pod, generation) else { return vec![] };
-    let mut fields = made.pending(&PodRevision::of(&snapshot.sandbox, model), model);
+    let made = PodRevision::of_another_generation(pod, generation);
+    let of_spec = |made: &PodRevision| made.pending(&PodRevision::of(&snapshot.sandbox, model), model);
+    let mut fields = made.as_ref().map(of_spec).unwrap_or_default();
     if let Some(ready) = conditions.iter_mut().find(|c| c.type_ == condition::READY)
-        && !fields.is_empty()
+        && let Some(made) = made.filter(|_| !fields.is_empty())
     {
         let observed = find_condition(&before.conditions, condition::READY).and_then(|c| c.observed_generation);
         ready.observed_generation = observed.filter(|observed| *observed < generation).or(Some(made.generation));
     }
+    fields.extend(notes.withheld.iter().cloned());
     if fields.len() > LISTED_MAX {
         let more = fields.split_off(LISTED_MAX).len();
         fields.push(format!("and {more} more"));
