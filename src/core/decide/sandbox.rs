@@ -5,6 +5,7 @@
 
 mod claim_data;
 mod cpu_use;
+mod draft;
 mod drain;
 mod idle;
 mod lifecycle;
@@ -26,6 +27,7 @@ use paddock_api::names::{condition, reason};
 use paddock_api::{SandboxStatus, ShutdownPolicy};
 use serde_json::json;
 
+use self::draft::PlanDraft;
 use self::drain::Drain;
 use self::pod::{Exposure, PodVerdict};
 use self::situation::{PodState, Situation};
@@ -186,19 +188,6 @@ fn denial_event(snapshot: &SandboxSnapshot, problem: &Problem) -> Option<Event> 
     (!reported).then(|| Event::warning(&snapshot.sandbox, Reason::AdmissionDenied, problem.message.clone()))
 }
 
-/// The parts of a decision that are collected until the plan is complete.
-#[derive(Default)]
-struct PlanDraft {
-    /// The writes that come before the status.
-    first: Vec<Op>,
-    /// The delivery of the data of a claim. It comes last, so that a refusal holds nothing else back.
-    deliver: Option<Op>,
-    /// The wish for the CPU of the pod.
-    cpu: Wish,
-    plan: Plan,
-    notes: Notes,
-}
-
 impl PlanDraft {
     /// Waits for the next time of the schedule. Returns whether that time has come, so that the Sandbox is resumed.
     fn wake(&mut self, snapshot: &SandboxSnapshot, (model, state): (&model::Sandbox, &PodState<'_>)) -> bool {
@@ -341,21 +330,6 @@ impl PlanDraft {
                 self.passes(snapshot, Some((reason, problem)));
             }
         }
-    }
-
-    /// Reports the refusal of a pod, if there is one. Returns whether there is none.
-    fn passes(&mut self, snapshot: &SandboxSnapshot, refusal: Option<(Reason, String)>) -> bool {
-        let Some((reason, problem)) = refusal else { return true };
-        if reason == Reason::PluginFailed {
-            // No watch reports that a plugin works again.
-            self.plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), reason);
-        }
-        self.plan.events.push(Event::warning(&snapshot.sandbox, reason, problem.clone()));
-        self.notes.error = Some(match reason.denies_by_policy() {
-            true => Problem::denied(problem),
-            false => Problem::error(problem),
-        });
-        false
     }
 }
 

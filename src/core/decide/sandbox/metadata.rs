@@ -7,8 +7,9 @@ use paddock_api::names::{annotation, label, name_hash};
 use serde_json::{Map, Value, json};
 
 use super::claim_data::{self, Delivery};
+use super::draft::PlanDraft;
+use super::pod;
 use super::status::Problem;
-use super::{PlanDraft, pod};
 use crate::decide::ask::{ASK_AGAIN, failure_events};
 use crate::manifest;
 use crate::marker::Marker;
