@@ -393,6 +393,9 @@ impl Host {
         };
         let adapter = loaded.linked.exports.adapter();
         adapter.check_types(&mut store, &instance).map_err(|error| LoadError::Interface(load::text(&error)))?;
+        // Limits that fit the questions may be too small for a schema, which is read once.
+        let limits = Limits { fuel: limits.fuel.max(self.config.limits.fuel), ..limits };
+        store.set_fuel(limits.fuel).map_err(|error| start(&error))?;
         let mut schemas = BTreeMap::new();
         for hook in &loaded.info.hooks {
             let fault =

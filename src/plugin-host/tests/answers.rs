@@ -75,8 +75,8 @@ fn usage_of_a_call_is_within_its_limits() {
 fn surface_of_a_component_names_what_it_imports_even_if_it_is_refused() {
     let host = host();
     let surface = host.surface(paddock_guests::POOL_FIXED).unwrap();
-    assert!(surface.exports.contains(&"paddock:policy/pool-size@0.1.0".to_owned()), "{surface:?}");
-    assert!(surface.imports.iter().all(|import| import == "paddock:policy/log@0.1.0"), "{surface:?}");
+    assert!(surface.exports.contains(&"paddock:policy/pool-size@0.2.0".to_owned()), "{surface:?}");
+    assert!(surface.imports.iter().all(|import| import == "paddock:policy/log@0.2.0"), "{surface:?}");
     assert!(surface.digest.starts_with("sha256:"));
     let refused = host.surface(paddock_guests::ASK_FOR_WASI).unwrap();
     assert!(refused.imports.iter().any(|import| import.starts_with("wasi:")), "{refused:?}");

@@ -134,7 +134,7 @@ fn error_names_the_flag_and_what_would_be_right() {
         ([&shape[..], &["--plugin", &not_wasm]].concat(), "not a WebAssembly component"),
         ([&shape[..], &["--plugin", &idle]].concat(), "no hook pool-size: it has idle"),
         ([&shape[..], &["--plugin", &named]].concat(), "a built-in plugin"),
-        ([&shape[..], &["--plugin", &with(&bad_settings)]].concat(), "serviceLevel: must be from 0.5"),
+        ([&shape[..], &["--plugin", &with(&bad_settings)]].concat(), "/serviceLevel: must be at most 0.9999"),
         ([&shape[..], &["--plugin", &with(&bad_field)]].concat(), "setings"),
         ([&shape[..], &["--plugin", &with(&other_hook)]].concat(), "hooks: must contain pool-size"),
         ([&shape[..], &["--plugin", "pool-by-demand:/nowhere.yaml"]].concat(), "/nowhere.yaml"),
