@@ -64,7 +64,7 @@ async fn wrong_settings_are_refused_with_their_json_pointer() {
         (json!({ "servicelevel": 0.9 }), "spec.settings: /servicelevel: unknown field; the schema has halfLifeBuckets"),
     ] {
         let refused = apply(policy(settings)).await;
-        assert!(refused.contains(expected) && refused.contains("denied"), "{refused}");
+        assert!(refused.contains(expected) && refused.contains("is invalid"), "{refused}");
     }
     apply(policy(json!({ "serviceLevel": 0.9 }))).await;
     until(&ns, ("sandboxpolicies", name), "the policy is in force", ready).await;

@@ -10,6 +10,7 @@ mod drain;
 mod idle;
 mod lifecycle;
 mod metadata;
+mod metadata_change;
 mod mode;
 mod pod;
 mod service;

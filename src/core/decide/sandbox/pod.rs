@@ -9,7 +9,7 @@ use paddock_api::kind::Kind;
 use paddock_api::names::annotation;
 use serde_json::{Value, json};
 
-use super::metadata::MetadataSync;
+use super::metadata_change::MetadataSync;
 use super::volumes::{Directories, directories};
 use crate::admission::{Chain, PluginFailure, accept_class, first_answer};
 use crate::as_made;
