@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use paddock_cluster::{Cluster, Options, PATIENCE, Process, eventually};
+use paddock_cluster::{Cluster, Options, PATIENCE, Process};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -44,10 +44,11 @@ const TURN: u32 = 40;
 /// their queue in parallel. In a cycle of owners, for example, the order decides which objects are deleted. The real
 /// result has to match the model's result in one of these orders.
 const ORDERS: usize = 48;
-/// The result of the real controllers counts if it stays the same for this long.
-const STILL: Duration = Duration::from_millis(500);
-/// The time in which a request of a paused process reaches the API server.
-const UNDER_WAY: Duration = Duration::from_millis(200);
+/// The result of the real controllers counts if it stays the same for this long. Half a second was too short for a garbage
+/// collector on a machine with a load of 25.
+const STILL: Duration = Duration::from_secs(3);
+/// The time in which a request of a paused process is carried out.
+const UNDER_WAY: Duration = Duration::from_secs(1);
 /// These controllers collect garbage, protect volume claims, and create the ServiceAccount that pods need.
 const CONTROLLERS: &str =
     "garbage-collector-controller,persistentvolumeclaim-protection-controller,serviceaccount-controller";
@@ -210,7 +211,6 @@ impl Play {
                 controllers.pause().await.expect("it pauses");
                 // A request that was sent before the pause may still be carried out.
                 tokio::time::sleep(UNDER_WAY).await;
-                self.nothing_is_carried_out().await;
                 let theirs = self.theirs().await;
                 if let Ok(end) = self.ended_alike(&ends, &theirs) {
                     self.model = end.clone();
@@ -233,20 +233,6 @@ impl Play {
             (feed.since, feed.position) = (since, position);
         }
         self.learn_all(&theirs);
-    }
-
-    /// Waits until the API server carries out no request. Those of administrators, such as this test, do not count.
-    async fn nothing_is_carried_out(&self) {
-        eventually("the API server carries out no request", async || {
-            let request = http::Request::get("/metrics").body(Vec::new()).expect("a request");
-            let metrics = self.ns.client.request_text(request).await.expect("metrics");
-            let executing = |line: &&str| {
-                line.starts_with("apiserver_flowcontrol_current_executing_requests{") && !line.contains("\"exempt\"")
-            };
-            assert!(metrics.lines().any(|line| executing(&line)), "{metrics}");
-            metrics.lines().filter(executing).all(|line| line.ends_with(" 0"))
-        })
-        .await;
     }
 
     async fn theirs(&self) -> Objects {

@@ -2,7 +2,7 @@
 //!
 //! Each replica applies its own entry of a status with a field manager of its own, so that no replica overwrites another.
 //! A leader applies the conditions, which follow from the entries. Operators for single namespaces share the objects, and
-//! one of them writes the conditions ([`status::writes_conditions`]). It also removes the entries of replicas that do not
+//! one of them writes the conditions (`status::writes_conditions`). It also removes the entries of replicas that do not
 //! exist any more. A replica that is stopped removes its entry itself.
 //!
 //! Nothing is written when nothing differs, with two exceptions: the numbers of calls are written once a minute if they
