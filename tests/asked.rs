@@ -38,7 +38,7 @@ type Cells = [String; 4];
 type Moment = (&'static str, fn() -> Cells);
 
 /// The moments, each with a function that carries it out and describes what happened.
-const MOMENTS: [Moment; 9] = [
+const MOMENTS: [Moment; 11] = [
     ("somebody creates or changes a Sandbox, SandboxTemplate, SandboxWarmPool or SandboxClaim", users_write),
     (
         "somebody creates or changes a Pod that is marked as generated code, or that is in a namespace that requires isolation",
@@ -51,7 +51,12 @@ const MOMENTS: [Moment; 9] = [
     ),
     ("a claim is about to get a new Sandbox", claim_starts_cold),
     ("a claim is about to take a warm Sandbox", claim_takes),
-    ("the operator writes an object", operator_writes),
+    ("changed labels or annotations of a bound claim are about to reach its Sandbox", claim_changes_its_sandbox),
+    (
+        "changed labels or annotations of the pod template of a Sandbox are about to reach its running pod",
+        sandbox_changes_its_pod,
+    ),
+    ("the operator writes an object for another reason", operator_writes),
     ("a deletion, a change of a status, an exec, an object in kube-system", others),
     ("any other Pod", other_pods),
 ];
@@ -307,10 +312,14 @@ fn created(plan: &Plan, kind: Kind) -> Option<Value> {
 
 /// The cells of a reconcile, from its questions and the kinds to which the patch was applied.
 fn cells(asked: &[AdmissionQuestion], patched: &[&str]) -> Cells {
+    assert!(asked.iter().all(|q| q.operation == paddock_core::question::Operation::Create && q.old_object.is_none()));
+    summary(asked, patched)
+}
+
+fn summary(asked: &[AdmissionQuestion], patched: &[&str]) -> Cells {
     let mut calls: BTreeMap<&str, usize> = BTreeMap::new();
     asked.iter().for_each(|question| *calls.entry(&question.kind).or_default() += 1);
     assert!(calls.values().all(|calls| *calls == 1), "{calls:?}");
-    assert!(asked.iter().all(|q| q.operation == paddock_core::question::Operation::Create && q.old_object.is_none()));
     let kinds: Vec<String> = asked.iter().map(|question| format!("`{}`", question.kind)).collect();
     let user = if asked.iter().all(|question| question.username.is_empty()) { "empty" } else { "somebody's" };
     let calls = if kinds.len() == 1 { "one" } else { "one for each kind" };
@@ -356,6 +365,44 @@ fn claim_takes() -> Cells {
     assert_eq!(taken["metadata"]["ownerReferences"][0]["kind"], "SandboxClaim", "as the claim takes it");
     assert!(!format!("{plan:?}").contains("seen"), "a patch has no effect");
     cells(&asked, &[])
+}
+
+fn claim_changes_its_sandbox() -> Cells {
+    let mut cluster = Cluster::new();
+    let claim = Key::new(Kind::Claim, "agents", "c");
+    let (_, plan) = cluster.reconcile(&claim);
+    cluster.store_created(&plan, Kind::Sandbox, json!({ "mode": "Running", "replicas": 1 }));
+    let mut changed = document(
+        Kind::Claim,
+        "c",
+        &json!({
+            "warmPoolRef": { "name": "p" }, "additionalPodMetadata": { "labels": { "sandbox.users.io/team": "a" } },
+        }),
+    );
+    changed["status"] = json!({ "sandbox": { "name": "c" } });
+    cluster.store(Kind::Claim, changed);
+    let (asked, _) = cluster.reconcile(&claim);
+    changes(&asked)
+}
+
+fn sandbox_changes_its_pod() -> Cells {
+    let mut cluster = Cluster::new();
+    let sandbox = Key::new(Kind::Sandbox, "agents", "by-hand");
+    let (_, plan) = cluster.reconcile(&sandbox);
+    let ready = json!([{ "type": "Ready", "status": "True", "lastTransitionTime": NOW }]);
+    cluster.store_created(&plan, Kind::Pod, json!({ "phase": "Running", "conditions": ready }));
+    let mut changed = document(Kind::Sandbox, "by-hand", &own_kinds().swap_remove(0).1);
+    changed["spec"]["podTemplate"]["metadata"] = json!({ "labels": { "team": "a" } });
+    cluster.store(Kind::Sandbox, changed);
+    let (asked, _) = cluster.reconcile(&sandbox);
+    changes(&asked)
+}
+
+/// The cells of a moment at which an object changes that exists. The plugin sees it last, with the former object.
+fn changes(asked: &[AdmissionQuestion]) -> Cells {
+    let last = asked.last().expect("a question");
+    assert!(last.operation == paddock_core::question::Operation::Update && last.old_object.is_some(), "{asked:?}");
+    summary(asked, &[])
 }
 
 fn operator_writes() -> Cells {
