@@ -166,8 +166,10 @@ paddock_plugin_sdk::export!(IdleTimeout: idle);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use paddock_plugin_sdk::idle::check;
+    use paddock_plugin_sdk::serde_json::{self, Value};
     use paddock_plugin_sdk::testing::NOW;
-    use paddock_plugin_sdk::testing::idle::{decide, question, settings_error};
+    use paddock_plugin_sdk::testing::idle::{decide, question, settings_error, settings_schema};
 
     const TIMEOUT: u64 = 600_000;
 
@@ -315,5 +317,27 @@ mod tests {
             let error = settings_error::<IdleTimeout>(settings);
             assert!(error.starts_with(field), "{settings}: {error}");
         }
+    }
+
+    #[test]
+    fn schema_has_the_values_of_the_check_and_the_defaults() {
+        let schema = settings_schema::<IdleTimeout>();
+        let properties = schema["properties"].as_object().unwrap();
+        for (field, property) in properties {
+            for (bound, outwards) in [("minimum", -1), ("maximum", 1)] {
+                let Some(bound) = property[bound].as_i64() else { continue };
+                let settings = |value: i64| format!(r#"{{"{field}":{value}}}"#);
+                assert_eq!(check::<IdleTimeout>(&settings(bound)), Ok(()), "{field}: {bound}");
+                let error = settings_error::<IdleTimeout>(&settings(bound + outwards));
+                assert!(error.starts_with(&format!("{field}: ")), "{error}");
+            }
+        }
+        let tiers = schema["properties"]["tiers"]["items"]["enum"].as_array().unwrap();
+        let names: Vec<_> = tiers.iter().map(|tier| format!("`{}`", tier.as_str().unwrap())).collect();
+        let error = settings_error::<IdleTimeout>(r#"{"tiers":["sleep"]}"#);
+        assert!(error.contains(&format!("expected one of {}", names.join(", "))), "{error}");
+        let default = |(field, property): (&String, &Value)| (field.clone(), property["default"].clone());
+        let defaults: Value = properties.iter().map(default).collect();
+        assert_eq!(serde_json::from_value::<Settings>(defaults).unwrap(), Settings::default());
     }
 }

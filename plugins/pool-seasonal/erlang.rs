@@ -21,20 +21,29 @@ fn next(blocked: f64, load: f64, size: u32) -> f64 {
     product / (f64::from(size) + 1.0 + product)
 }
 
+/// A pool without members: its size, and its share of misses.
+const EMPTY: (u32, f64) = (0, 1.0);
+
+/// A pool after it grew until its next member would serve fewer than `worth` of the claims, which are `rate` a second: its
+/// size, and its share of misses.
+fn grown((mut size, mut blocked): (u32, f64), rate: f64, load: f64, worth: f64) -> (u32, f64) {
+    // No load up to LARGE needs as many.
+    while size < 3 * LARGE as u32 {
+        let after = next(blocked, load, size);
+        if rate * (blocked - after) < worth {
+            break;
+        }
+        (size, blocked) = (size + 1, after);
+    }
+    (size, blocked)
+}
+
 /// The smallest size whose next member would serve fewer than `worth` of the claims, which are `rate` a second.
 pub(crate) fn size(rate: f64, load: f64, worth: f64) -> f64 {
     if load > LARGE {
         return load + (size(rate, LARGE, worth) - LARGE).max(0.0) * (load / LARGE).sqrt();
     }
-    let (mut blocked, mut size) = (1.0, 0_u32);
-    // No load up to LARGE needs as many.
-    while f64::from(size) < 3.0 * LARGE {
-        let after = next(blocked, load, size);
-        if rate * (blocked - after) < worth {
-            break;
-        }
-        (blocked, size) = (after, size + 1);
-    }
+    let (size, _) = grown(EMPTY, rate, load, worth);
     f64::from(size)
 }
 
@@ -53,16 +62,9 @@ pub(crate) fn worth(rates: impl Iterator<Item = f64>, lead_seconds: f64, misses:
             missed.iter_mut().for_each(|sum| *sum += rate * misses);
             continue;
         }
-        let (mut blocked, mut size) = (1.0, 0);
+        let (mut size, mut blocked) = EMPTY;
         for (number, sum) in (0..LEVELS).zip(&mut missed) {
-            let least = level(number);
-            while size < 3 * LARGE as u32 {
-                let after = next(blocked, load, size);
-                if rate * (blocked - after) < least {
-                    break;
-                }
-                (blocked, size) = (after, size + 1);
-            }
+            (size, blocked) = grown((size, blocked), rate, load, level(number));
             *sum += rate * blocked;
         }
     }

@@ -36,14 +36,8 @@ pub(crate) fn learn(state: &mut State, question: &Question, lead_ms: f64, settin
     let open = question.now / length * length;
     if state.counted_until > open {
         // The time went back, or the state is new: count from here.
-        *state = State {
-            counted_until: open,
-            slot: open / SLOT,
-            claims: 0.0,
-            covered: 0.0,
-            lead: [0.0; 3],
-            ..state.clone()
-        };
+        (state.counted_until, state.slot) = (open, open / SLOT);
+        (state.claims, state.covered, state.lead) = (0.0, 0.0, [0.0; 3]);
     }
     let (counted_until, mut ended) = (state.counted_until, false);
     for (start, claims) in buckets(question).filter(|(start, _)| *start >= counted_until) {

@@ -83,15 +83,16 @@ impl Plugin for PoolSeasonal {
         let grew = if forecast.is_ok() { needed > f64::from(whole(held)) } else { needed > held };
         let level = needed.max(held).clamp(f64::from(min), f64::from(max));
         let desired = whole(level).clamp(min, max);
+        let kept = Level { level, at: question.now };
         let old = saved.is_none_or(|saved| question.now.abs_diff(saved) >= SAVED_EVERY);
         if grew || forecast.is_err() {
-            state.held = Level { level, at: question.now };
+            state.held = kept;
         }
         let save = old || ended || grew;
         let checked = question.now.saturating_add(ASKED_EVERY);
         let next_check = match forecast {
-            Ok(_) => Level { level, at: question.now }.falls_at(question, &by_demand),
-            Err(_) => Level { level, at: question.now }.next_check(question, &by_demand, &demand),
+            Ok(_) => kept.falls_at(question, &by_demand),
+            Err(_) => kept.next_check(question, &by_demand, &demand),
         };
         Ok(Answer {
             desired,

@@ -139,13 +139,12 @@ pub fn table(report: &Report) -> String {
     let widths: Vec<usize> =
         (0..COLUMNS.len()).map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
     let mut text = format!("{name}: {claims} claims in {hours} h from {start}");
-    match report.conditions.learning_hours {
-        learning if learning > 0.0 => {
-            // Writing to a String never fails.
-            let _ = writeln!(text, ", of which the first {learning} h count in no figure\n");
-        }
-        _ => text.push_str("\n\n"),
+    let learning = report.conditions.learning_hours;
+    if learning > 0.0 {
+        // Writing to a String never fails.
+        let _ = write!(text, ", of which the first {learning} h count in no figure");
     }
+    text.push_str("\n\n");
     for row in rows {
         let cells = row.iter().zip(&widths).enumerate().map(|(at, (cell, width))| match at {
             0 => format!("{cell:<width$}"),

@@ -1,6 +1,7 @@
 //! A plugin whose schema of settings a test writes into the component: over the spaces after [`MARK`].
 //!
-//! Some words are no schema: `spin` never returns, `panic` traps, and `large` returns more than the host takes.
+//! Some words are no schema: `spin` never returns, `panic` traps, `large` returns more than a schema may have, and `huge`
+//! more than any call may return.
 
 #![cfg(target_family = "wasm")]
 #![expect(missing_docs, reason = "generated bindings")]

@@ -69,7 +69,7 @@ impl Measure {
 /// # Errors
 /// The reason why the schema could occupy the host for long, or needs another document, and the place of it.
 pub(super) fn measure(document: &Value) -> Result<Measure, String> {
-    Walk { document, targets: BTreeMap::new(), level: 0 }.target("")
+    Walk { document, targets: BTreeMap::new(), level: 0 }.target("", document)
 }
 
 /// The values of settings, and the bytes of their texts.
@@ -95,16 +95,15 @@ struct Walk<'d> {
 }
 
 impl Walk<'_> {
-    /// The measure of the part at a JSON pointer.
-    fn target(&mut self, pointer: &str) -> Result<Measure, String> {
+    /// The measure of the part at a JSON pointer, which is measured once.
+    fn target(&mut self, pointer: &str, part: &Value) -> Result<Measure, String> {
         match self.targets.get(pointer) {
             Some(Some(known)) => return Ok(*known),
             Some(None) => return Err(format!("#{pointer} contains itself, and a schema of settings must not")),
             None => {}
         }
-        let target = self.document.pointer(pointer).ok_or_else(|| format!("the schema has no #{pointer}"))?;
         self.targets.insert(pointer.to_owned(), None);
-        let measured = self.schema(target, pointer)?;
+        let measured = self.schema(part, pointer)?;
         self.targets.insert(pointer.to_owned(), Some(measured));
         Ok(measured)
     }
@@ -156,8 +155,8 @@ impl Walk<'_> {
                 Ok(total)
             }
             (keyword, Value::Object(map)) if DEFINITIONS.contains(&keyword) => {
-                for name in map.keys() {
-                    self.target(&format!("{at}/{}", escaped(name)))?;
+                for (name, part) in map {
+                    self.target(&format!("{at}/{}", escaped(name)), part)?;
                 }
                 Ok(Measure::default())
             }
@@ -187,10 +186,8 @@ impl Walk<'_> {
                  documents are not loaded"
             ));
         };
-        if self.document.pointer(pointer).is_none() {
-            return Err(format!("#{at}: the schema has no #{pointer}"));
-        }
-        self.target(pointer)
+        let part = self.document.pointer(pointer).ok_or_else(|| format!("#{at}: the schema has no #{pointer}"))?;
+        self.target(pointer, part)
     }
 }
 

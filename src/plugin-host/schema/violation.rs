@@ -74,11 +74,13 @@ impl Ranked {
     fn of_alternatives(alternatives: Vec<Self>, at: &InstanceLocation<'_>) -> Self {
         let own = 2 * at.tokens.len();
         let best = alternatives.iter().map(|alternative| alternative.rank).max().unwrap_or_default();
-        if best > own {
-            let meant = alternatives.into_iter().find(|alternative| alternative.rank == best);
-            return meant.unwrap_or_else(|| Self::leaf(at, None, String::new(), false));
+        let mut messages = vec![];
+        for alternative in alternatives {
+            if best > own && alternative.rank == best {
+                return alternative;
+            }
+            messages.push(alternative.violation.message);
         }
-        let mut messages: Vec<String> = alternatives.into_iter().map(|other| other.violation.message).collect();
         messages.dedup();
         Self::leaf(at, None, messages.join(", or "), true)
     }
