@@ -80,6 +80,12 @@ impl Client {
         Ok(Self { transport: Transport::new(&extra_ca, plain_http)?, timeout, max_component_bytes })
     }
 
+    /// The same client, but registries are asked without TLS, as [`Options::plain_http`] says.
+    #[must_use]
+    pub fn with_plain_http(self) -> Self {
+        Self { transport: self.transport.with_plain_http(), ..self }
+    }
+
     /// The digest of the manifest that the reference names now. The registry is asked even if the reference has a digest, so
     /// that an artifact that was deleted is noticed. The answer is what the registry says; [`Client::pull`] checks it.
     ///
@@ -87,7 +93,7 @@ impl Client {
     /// If the artifact does not exist, or the registry cannot be asked.
     pub async fn resolve(&self, reference: &Reference, credentials: &Credentials) -> Result<Digest, Error> {
         let mut session = Session::new(&self.transport, reference, credentials, Access::Pull);
-        self.in_time(reference, session.resolve(reference)).await
+        self.in_time(reference, session.resolve()).await
     }
 
     /// Pulls a component. Every digest is checked: that of the manifest if the reference has one, and that of the component.
@@ -98,16 +104,13 @@ impl Client {
         let mut session = Session::new(&self.transport, reference, credentials, Access::Pull);
         let what = reference.to_string();
         let pull = async {
-            let received = session.manifest(reference).await?;
+            let received = session.manifest().await?;
             let manifest = Manifest::parse(&received.content);
             let not_a_component = |reason| Error::NotAComponent { what: what.clone(), reason };
             let manifest = manifest.map_err(not_a_component)?;
             let layer = manifest.component().map_err(not_a_component)?;
             let what = format!("the component of {what}");
-            if layer.size > self.max_component_bytes as u64 {
-                return Err(Error::TooLarge { what, limit: self.max_component_bytes as u64 });
-            }
-            let component = session.blob(&what, layer).await?;
+            let component = session.blob(&what, layer, self.max_component_bytes as u64).await?;
             Ok(Artifact { manifest_digest: received.digest, component, component_digest: layer.digest.clone() })
         };
         self.in_time(reference, pull).await
@@ -135,7 +138,7 @@ impl Client {
         let push = async {
             session.put_blob(&what, upload.component.clone()).await?;
             session.put_blob(&what, written.config).await?;
-            session.put_manifest(reference, written.manifest).await
+            session.put_manifest(written.manifest).await
         };
         let manifest_digest = self.in_time(reference, push).await?;
         Ok(Pushed { manifest_digest, component_digest: Digest::of(&upload.component) })
@@ -158,13 +161,10 @@ impl Client {
         let read = async {
             let mut signatures = Vec::new();
             let Some(manifest) = signature_list(&mut session, &place).await? else { return Ok(signatures) };
+            let what = format!("a signature of {place}");
             for layer in manifest.signatures() {
-                let what = format!("a signature of {place}");
-                if layer.size > limits::SMALL_BODY_BYTES as u64 {
-                    return Err(Error::TooLarge { what, limit: limits::SMALL_BODY_BYTES as u64 });
-                }
-                let payload = session.blob(&what, layer).await?.to_vec();
-                signatures.push(Signature { payload, signature: layer.signature() });
+                let payload = session.blob(&what, layer, limits::SMALL_BODY_BYTES as u64).await?;
+                signatures.push(Signature { payload: payload.to_vec(), signature: layer.signature() });
             }
             Ok(signatures)
         };
@@ -199,7 +199,7 @@ impl Client {
             let what = place.to_string();
             session.put_blob(&what, signature.payload.clone().into()).await?;
             session.put_blob(&what, written.config).await?;
-            session.put_manifest(&place, written.manifest).await
+            session.put_manifest(written.manifest).await
         };
         self.in_time(reference, add).await
     }
@@ -216,7 +216,7 @@ impl Client {
 
 /// The list of signatures at a tag. `None` if there is none.
 async fn signature_list(session: &mut Session<'_>, place: &Reference) -> Result<Option<Manifest>, Error> {
-    let received = match session.manifest(place).await {
+    let received = match session.manifest().await {
         Ok(received) => received,
         Err(Error::NotFound(_)) => return Ok(None),
         Err(error) => return Err(error),

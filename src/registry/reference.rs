@@ -143,12 +143,11 @@ impl fmt::Display for Reference {
 fn is_host(text: &str) -> bool {
     let Ok(authority) = text.parse::<http::uri::Authority>() else { return false };
     let host = authority.host();
-    let rest = text.strip_prefix(host);
-    let port = match rest.map(|rest| rest.strip_prefix(':')) {
-        Some(Some(port)) => port.parse::<u16>().is_ok_and(|port| port > 0),
-        Some(None) => rest == Some(""),
-        // The text has a user name.
-        None => false,
+    // A text with a user name does not begin with its host.
+    let Some(rest) = text.strip_prefix(host) else { return false };
+    let port = match rest.strip_prefix(':') {
+        Some(port) => port.parse::<u16>().is_ok_and(|port| port > 0),
+        None => rest.is_empty(),
     };
     let label = |label: &str| {
         let ends = label.starts_with('-') || label.ends_with('-');

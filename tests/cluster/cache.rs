@@ -50,6 +50,12 @@ impl Cached {
         self.ready_in(&self.root()?)
     }
 
+    /// The same as [`Cached::ready`] for an async caller.
+    pub(crate) async fn ready_async(&'static self) -> Result<PathBuf> {
+        let blocking = tokio::task::spawn_blocking(|| self.ready());
+        blocking.await.map_err(Error::format(format!("making {}", self.title)))?
+    }
+
     /// Whether it is built, so that [`Cached::ready`] returns at once.
     pub(crate) fn built(&self) -> bool {
         self.root().is_ok_and(|root| {

@@ -22,8 +22,7 @@ use crate::pki::{ADMIN, Pair, Pki};
 use crate::ports::Ports;
 use crate::supervisor::Supervisor;
 use crate::{
-    Binaries, DetachedCluster, Error, Kubectl, Process, Program, Result, Spawn, bootstrap, detached, kubeconfig, node,
-    stages,
+    Binaries, DetachedCluster, Error, Kubectl, Process, Result, Spawn, bootstrap, detached, kubeconfig, node, stages,
 };
 
 /// The longest time until a cluster is ready. It takes 5 s on an idle machine, and many times that on a busy one.
@@ -168,8 +167,7 @@ impl Cluster {
             kubeconfig::write(&file, &server, authority, &Identity::Certificate(&pair))?;
         }
         let client = kubeconfig::client(&admin_file).await?;
-        let log = layout.log(Program::Supervise.name());
-        let supervisor = Arc::new(Supervisor::start(binaries, layout.folder(), &log)?);
+        let supervisor = Arc::new(Supervisor::start(binaries, &layout)?);
         let _ = folder.keep(); // the supervisor removes it from here on
         Ok(Self {
             client,
@@ -306,7 +304,7 @@ impl Cluster {
         Kubectl::new(&self.binaries, &self.kubeconfig(), self.dir())
     }
 
-    /// A process by its name. [`Program::name`] gives the names of the control plane's processes.
+    /// A process by its name. [`Program::name`](crate::Program::name) gives the names of the control plane's processes.
     pub fn process(&self, name: &str) -> Result<Process> {
         let processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
         processes.get(name).cloned().ok_or_else(|| {

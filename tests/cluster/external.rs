@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use crate::error::write_private;
 use crate::layout::{Layout, temporary};
 use crate::supervisor::Supervisor;
-use crate::{Binaries, Error, Kubectl, Process, Program, Result, Spawn};
+use crate::{Binaries, Error, Kubectl, Process, Result, Spawn};
 
 /// A cluster that serves one of these groups already has an operator, which we must not disturb.
 const GROUPS: [&str; 2] = ["agents.x-k8s.io", "extensions.agents.x-k8s.io"];
@@ -47,8 +47,7 @@ impl External {
         file.current_context = Some(context.to_owned());
         let text = serde_yaml_ng::to_string(&file).map_err(Error::format("writing a kubeconfig"))?;
         write_private(&layout.kubeconfig(COPY), &text)?;
-        let log = layout.log(Program::Supervise.name());
-        let supervisor = Arc::new(Supervisor::start(&binaries, layout.folder(), &log)?);
+        let supervisor = Arc::new(Supervisor::start(&binaries, &layout)?);
         let _ = folder.keep(); // the supervisor removes it from here on
         Ok(Self { client, server, supervisor, binaries, layout })
     }

@@ -66,6 +66,13 @@ pub(crate) fn kubernetes_version_flags(version: &str) -> String {
     )
 }
 
+/// Builds the program of the module in a folder. `packages` is that of [`run_reporting`].
+pub(crate) fn build_program(folder: &Path, program: &Path, what: &str, packages: usize) -> Result<()> {
+    let mut command = go_build(folder, "");
+    command.arg("-o").arg(program).arg(".");
+    run_reporting(command, what, packages, Instant::now())
+}
+
 /// Runs `go build -v`, which prints each package that it compiles, and reports the progress. `packages` is the number
 /// of packages in a full build, counted once. It only helps users to estimate the time.
 pub(crate) fn run_reporting(mut command: Command, what: &str, packages: usize, began: Instant) -> Result<()> {

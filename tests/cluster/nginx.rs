@@ -33,6 +33,5 @@ const NGINX: Cached = Cached {
 /// # Errors
 /// Returns an error if this machine has no packages of Debian, or the program does not start.
 pub async fn nginx() -> Result<PathBuf> {
-    let done = tokio::task::spawn_blocking(|| NGINX.ready()).await;
-    Ok(done.map_err(Error::format("getting nginx"))??.join(PROGRAM))
+    Ok(NGINX.ready_async().await?.join(PROGRAM))
 }

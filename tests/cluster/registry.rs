@@ -2,18 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use crate::bootstrap::within;
 use crate::cache::Cached;
 use crate::error::write_private;
-use crate::go::{go_build, go_version, run_reporting};
+use crate::go::{build_program, go_version};
 use crate::layout::{Layout, temporary};
 use crate::pki::Authority;
 use crate::ports::Ports;
 use crate::supervisor::Supervisor;
-use crate::{Binaries, Error, Process, Program, Result, Spawn};
+use crate::{Binaries, Process, Result, Spawn};
 
 const REGISTRY: Cached = Cached {
     folder: "registry",
@@ -25,14 +26,12 @@ const REGISTRY: Cached = Cached {
     ],
     recipe: "1",
     tools: go_version,
-    build: |source, new, _| {
-        let mut command = go_build(source, "");
-        command.arg("-o").arg(new.join(PROGRAM)).arg(".");
-        run_reporting(command, "the registry", 570, Instant::now())
-    },
+    build: |source, new, _| build_program(source, &new.join(PROGRAM), "the registry", 570),
 };
 
 const PROGRAM: &str = "registry";
+/// The time limit of a registry's start.
+const START: Duration = Duration::from_secs(60);
 /// The hash of [`Registry::PASSWORD`] for its file of users. Its cost is low, because each request computes it.
 const PASSWORD_HASH: &str = "$2b$05$abcdefghijklmnopqrstuuSnF5tLPqPFqc0z9CY0HcSLFbSRlL67u";
 
@@ -65,8 +64,7 @@ impl Registry {
     /// # Errors
     /// If the program cannot be built, or does not listen in time.
     pub async fn start(access: RegistryAccess) -> Result<Self> {
-        let built = tokio::task::spawn_blocking(|| REGISTRY.ready()).await;
-        let program = built.map_err(Error::format("building the registry"))??.join(PROGRAM);
+        let program = REGISTRY.ready_async().await?.join(PROGRAM);
         let binaries = Binaries::ready_async().await?;
         let folder = temporary("paddock-registry-")?;
         let layout = Layout::create(folder.path())?;
@@ -74,11 +72,11 @@ impl Registry {
         let host = format!("127.0.0.1:{}", ports.next()?);
         let authority = Authority::new("paddock-registry")?;
         let config = configuration(&layout, &host, &authority, access)?;
-        let supervisor = Supervisor::start(&binaries, layout.folder(), &layout.log(Program::Supervise.name()))?;
+        let supervisor = Supervisor::start(&binaries, &layout)?;
         let _ = folder.keep(); // the supervisor removes it from here on
         let spawn = Spawn::new(PROGRAM, program).args(["serve".into(), config]).env("OTEL_TRACES_EXPORTER", "none");
         let process = Process::begin(&Arc::new(supervisor), spawn.start(&layout, true)?).await?;
-        process.until(listens(&host, &layout)).await?;
+        within(START, "a listening registry", layout.logs(), process.until(listens(&host))).await?;
         Ok(Self { host, authority: authority.certificate, layout, process, _ports: ports })
     }
 
@@ -142,14 +140,9 @@ fn shown(path: &Path) -> String {
     format!("{:?}", path.display().to_string())
 }
 
-async fn listens(host: &str, layout: &Layout) -> Result<()> {
-    const SECONDS: u64 = 60;
-    let began = Instant::now();
+/// Waits until a program listens.
+async fn listens(host: &str) -> Result<()> {
     while TcpStream::connect(host).await.is_err() {
-        if began.elapsed() > Duration::from_secs(SECONDS) {
-            let what = "a listening registry".to_owned();
-            return Err(Error::Late { what, seconds: SECONDS, logs: layout.logs() });
-        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())

@@ -3,10 +3,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use crate::cache::Cached;
-use crate::go::{go_build, go_version, run_reporting};
+use crate::go::{build_program, go_version};
 use crate::{Error, Result};
 
 /// The file that pip installs from. It names the newest version on PyPI at the time of writing.
@@ -33,11 +32,7 @@ const GO: Cached = Cached {
     ],
     recipe: "1",
     tools: go_version,
-    build: |source, new, _| {
-        let mut command = go_build(source, "");
-        command.arg("-o").arg(new.join("sdk")).arg(".");
-        run_reporting(command, "upstream's Go client", 900, Instant::now())
-    },
+    build: |source, new, _| build_program(source, &new.join("sdk"), "upstream's Go client", 900),
 };
 
 /// The Python interpreter of a virtual environment with upstream's Python SDK, which is installed if necessary.
@@ -45,7 +40,7 @@ const GO: Cached = Cached {
 /// # Errors
 /// Returns an error if Python cannot make the environment, or if pip cannot install the SDK.
 pub async fn python_sdk() -> Result<PathBuf> {
-    Ok(ready(&PYTHON).await?.join("bin/python"))
+    Ok(PYTHON.ready_async().await?.join("bin/python"))
 }
 
 /// The program of `tests/cluster/sdk/go`, which uses upstream's Go client. It is built if necessary.
@@ -53,12 +48,7 @@ pub async fn python_sdk() -> Result<PathBuf> {
 /// # Errors
 /// Returns an error if Go is missing or cannot build it.
 pub async fn go_sdk_client() -> Result<PathBuf> {
-    Ok(ready(&GO).await?.join("sdk"))
-}
-
-async fn ready(what: &'static Cached) -> Result<PathBuf> {
-    let done = tokio::task::spawn_blocking(|| what.ready()).await;
-    done.map_err(|error| Error::io(format!("making {}", what.title))(error.into()))?
+    Ok(GO.ready_async().await?.join("sdk"))
 }
 
 /// Programs in the environment contain its first path, which is another one later, but the interpreter does not need it.

@@ -74,9 +74,10 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts a supervisor that removes `scratch` at the end.
-    pub(crate) fn start(binaries: &Binaries, scratch: &Path, log: &Path) -> Result<Self> {
-        let log = std::fs::File::create(log).map_err(Error::io(format!("making {}", log.display())))?;
+    /// Starts a supervisor that removes the folder of the layout at the end.
+    pub(crate) fn start(binaries: &Binaries, layout: &Layout) -> Result<Self> {
+        let (scratch, log) = (layout.folder(), layout.log(Program::Supervise.name()));
+        let log = std::fs::File::create(&log).map_err(Error::io(format!("making {}", log.display())))?;
         let mut child = Command::new(binaries.path(Program::Supervise))
             .arg(SCRATCH)
             .arg(scratch)

@@ -1,11 +1,10 @@
 //! `paddock audit`: its exit codes, and a cluster with Pods that are older than the webhook.
 
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Output;
 
 use paddock_cluster::Options;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use super::json::text;
@@ -13,7 +12,7 @@ use super::kinds::POD;
 use super::manifests::{merge, object, pod, sandbox};
 use super::namespace::TestNamespace;
 use super::operator::{self, Operator, Plan};
-use super::programs::paddock;
+use super::programs::{paddock, run_with_input, shown};
 use super::setup::control_plane;
 use crate::framework::Test;
 
@@ -27,17 +26,7 @@ const MARKER: &str = "policy.paddock.dev/generated-code";
 pub(super) async fn audit(args: &[&str], input: &str) -> Output {
     let mut command = Command::new(paddock().await);
     command.arg("audit").args(args).env("KUBECONFIG", "/nowhere/config");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the program starts");
-    let mut stdin = child.stdin.take().expect("its standard input");
-    // The program may end before it reads.
-    let _ = stdin.write_all(input.as_bytes()).await;
-    drop(stdin);
-    child.wait_with_output().await.expect("the program ends")
-}
-
-fn shown(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    run_with_input(&mut command, input).await
 }
 
 async fn exit_code_says_whether_there_are_findings() {

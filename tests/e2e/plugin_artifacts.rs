@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::path::PathBuf;
-use std::process::{Output, Stdio};
+use std::process::Output;
 
 use paddock_cluster::{Registry, RegistryAccess};
 use paddock_registry::{Client, Credentials, Options, Reference};
@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use super::programs::paddock;
+use super::programs::{paddock, run_with_input, shown};
 use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
@@ -72,13 +72,7 @@ impl Site {
         let mut command = Command::new(paddock().await);
         command.arg("plugin").args(args).current_dir(self.folder.path());
         command.env("DOCKER_CONFIG", self.folder.path()).env("KUBECONFIG", "/nowhere/config");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the program starts");
-        let mut stdin = child.stdin.take().expect("its standard input");
-        // The program may end before it reads.
-        let _ = stdin.write_all(input.as_bytes()).await;
-        drop(stdin);
-        child.wait_with_output().await.expect("the program ends")
+        run_with_input(&mut command, input).await
     }
 
     /// Runs a command that has to succeed. Returns the line on standard output.
@@ -117,10 +111,6 @@ impl Site {
         let (username, password) = (Registry::USER.to_owned(), Registry::PASSWORD.to_owned());
         (client.expect("a client"), Credentials::Basic { username, password })
     }
-}
-
-fn shown(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// The digest at the end of a reference.

@@ -23,21 +23,21 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// A test's plugin and policy, which have its name.
-struct Scene {
-    ns: TestNamespace,
+pub(super) struct Scene {
+    pub(super) ns: TestNamespace,
     /// The operator's namespace, which has the ConfigMaps.
     system: TestNamespace,
-    name: String,
+    pub(super) name: String,
 }
 
 impl Scene {
-    async fn new(name: &str) -> Self {
+    pub(super) async fn new(name: &str) -> Self {
         let system = TestNamespace::existing(&setup().await.cluster, NAMESPACE);
         Self { ns: namespace(name).await, system, name: name.to_owned() }
     }
 
     /// Puts a component into the ConfigMap of the plugin, as the manual says.
-    async fn put(&self, component: &[u8]) {
+    pub(super) async fn put(&self, component: &[u8]) {
         let file = setup().await.cluster.dir().join(format!("{}.wasm", self.name));
         std::fs::write(&file, component).expect("a file");
         let from = format!("--from-file=plugin.wasm={}", file.display());
@@ -47,7 +47,7 @@ impl Scene {
         self.system.kubectl(&applied, Some(&manifest)).await.expect("the ConfigMap is applied");
     }
 
-    fn plugin(&self) -> Value {
+    pub(super) fn plugin(&self) -> Value {
         self.object("SandboxPlugin", json!({ "source": { "configMap": { "name": self.name, "key": "plugin.wasm" } } }))
     }
 
@@ -64,14 +64,14 @@ impl Scene {
         self.object("SandboxPolicy", spec)
     }
 
-    fn object(&self, kind: &str, spec: Value) -> Value {
+    pub(super) fn object(&self, kind: &str, spec: Value) -> Value {
         json!({
             "apiVersion": "policy.paddock.dev/v1alpha1", "kind": kind, "metadata": { "name": self.name }, "spec": spec,
         })
     }
 
     /// The output of `kubectl apply`, whether it succeeds or fails.
-    async fn apply(&self, object: &Value) -> String {
+    pub(super) async fn apply(&self, object: &Value) -> String {
         self.ns.kubectl_output(&["apply", "-f", "-"], Some(&object.to_string())).await
     }
 
@@ -84,7 +84,7 @@ impl Scene {
         }
     }
 
-    async fn until(&self, plural: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(super) async fn until(&self, plural: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let path = format!("/apis/policy.paddock.dev/v1alpha1/{plural}/{}", self.name);
         eventually_some(what, async || match self.ns.read(&path).await {
             Ok(object) if wanted(&object) => Ok(object),
@@ -107,7 +107,7 @@ impl Scene {
         eventually_some("the policy admits", async || self.denial().await.map_or(Ok(()), Err)).await;
     }
 
-    async fn delete(&self, kind: &str) {
+    pub(super) async fn delete(&self, kind: &str) {
         let deleted = ["delete", kind, &self.name, "--ignore-not-found"];
         self.ns.kubectl(&deleted, None).await.expect("it is deleted");
     }

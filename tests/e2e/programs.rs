@@ -1,9 +1,10 @@
 //! The `paddock` binary, built from this workspace with the profile of the running test.
 
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
@@ -32,6 +33,22 @@ pub(crate) async fn paddock_init() -> PathBuf {
     let status = cargo.current_dir(root!("")).stdin(Stdio::null()).status().await.expect("cargo starts");
     assert!(status.success(), "cargo build --package paddock-init failed");
     PathBuf::from(format!("{folder}/{target}/release/paddock-init"))
+}
+
+/// Runs a command with this text as its standard input.
+pub(crate) async fn run_with_input(command: &mut Command, input: &str) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    let mut stdin = child.stdin.take().expect("its standard input");
+    // The program may end before it reads.
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    child.wait_with_output().await.expect("the program ends")
+}
+
+/// Everything that a command printed: its standard output, and then its standard error.
+pub(crate) fn shown(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 async fn build() -> Result<PathBuf, String> {

@@ -14,7 +14,7 @@ use super::manifests::{marked, object, pod, sandbox};
 use super::namespace::TestNamespace;
 use super::operator::{self, Operator, Plan};
 use super::pool::filled;
-use super::programs::paddock;
+use super::programs::{paddock, shown};
 use super::setup::control_plane;
 use crate::framework::Test;
 
@@ -30,10 +30,6 @@ async fn run(args: &[&str]) -> Output {
     let mut command = Command::new(paddock().await);
     command.args(args).env("KUBECONFIG", "/nowhere/config").stdin(Stdio::null());
     command.output().await.expect("the program runs")
-}
-
-fn shown(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// The output of a command, which has to end with this code and to contain these parts.

@@ -3,6 +3,8 @@
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, Uri};
 
+use super::transport::{names_a_server, with_query};
+
 /// What a registry asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
@@ -35,15 +37,13 @@ impl Challenge {
             found.map(|(_, value)| value.clone())
         };
         let realm: Uri = find("realm")?.parse().ok()?;
-        let plain = realm.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-        plain.then(|| Self::Bearer { realm, service: find("service") })
+        names_a_server(&realm).then(|| Self::Bearer { realm, service: find("service") })
     }
 
     /// The address of the token server with its question.
     pub(super) fn question(realm: &Uri, service: Option<&str>, scope: &str) -> Option<Uri> {
-        let separator = if realm.query().is_some() { '&' } else { '?' };
         let service = service.map(|service| format!("service={}&", encoded(service))).unwrap_or_default();
-        format!("{realm}{separator}{service}scope={}", encoded(scope)).parse().ok()
+        with_query(realm, &format!("{service}scope={}", encoded(scope)))
     }
 }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::challenge::Challenge;
-use super::transport::{Call, Reply, Transport, clean, host, is_private, located, same_origin};
+use super::transport::{Call, Reply, Transport, clean, host, is_private, located, same_origin, with_query};
 use crate::credentials::Credentials;
 use crate::digest::Digest;
 use crate::error::Error;
@@ -71,42 +71,45 @@ impl<'a> Session<'a> {
         Self { transport, reference, credentials, access, authorization: None }
     }
 
-    /// The digest of a manifest, as the registry says it.
-    pub(super) async fn resolve(&mut self, reference: &Reference) -> Result<Digest, Error> {
-        let what = reference.to_string();
-        let uri = self.uri(&format!("manifests/{}", reference.version()))?;
+    /// The digest of the manifest, as the registry says it.
+    pub(super) async fn resolve(&mut self) -> Result<Digest, Error> {
+        let what = self.reference.to_string();
+        let uri = self.manifest_uri()?;
         let reply = self.call(Method::HEAD, uri, accept(), Bytes::new()).await?.successful(&what).await?;
         match stated_digest(&reply) {
-            Some(got) => same(&what, reference.digest(), got),
+            Some(got) => same(&what, self.reference.digest(), got),
             // Not every registry answers with the digest.
-            None => Ok(self.manifest(reference).await?.digest),
+            None => Ok(self.manifest().await?.digest),
         }
     }
 
-    /// A manifest, whose digest is checked.
-    pub(super) async fn manifest(&mut self, reference: &Reference) -> Result<Received, Error> {
-        let what = reference.to_string();
-        let uri = self.uri(&format!("manifests/{}", reference.version()))?;
+    /// The manifest, whose digest is checked.
+    pub(super) async fn manifest(&mut self) -> Result<Received, Error> {
+        let what = self.reference.to_string();
+        let uri = self.manifest_uri()?;
         let reply = self.call(Method::GET, uri, accept(), Bytes::new()).await?.successful(&what).await?;
         let stated = stated_digest(&reply);
         let (content, digest) = reply.read(&what, limits::MANIFEST_BYTES as u64).await?;
-        let digest = same(&what, reference.digest().or(stated.as_ref()), digest)?;
+        let digest = same(&what, self.reference.digest().or(stated.as_ref()), digest)?;
         Ok(Received { content, digest })
     }
 
-    /// Stores a manifest by a tag.
-    pub(super) async fn put_manifest(&mut self, reference: &Reference, content: Bytes) -> Result<Digest, Error> {
+    /// Stores the manifest by the tag of the reference.
+    pub(super) async fn put_manifest(&mut self, content: Bytes) -> Result<Digest, Error> {
+        let what = self.reference.to_string();
         let digest = Digest::of(&content);
-        let uri = self.uri(&format!("manifests/{}", reference.version()))?;
+        let uri = self.manifest_uri()?;
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(MANIFEST))]);
-        let reply = self.call(Method::PUT, uri, headers, content).await?;
-        let reply = reply.successful(&reference.to_string()).await?;
+        let reply = self.call(Method::PUT, uri, headers, content).await?.successful(&what).await?;
         let got = stated_digest(&reply).unwrap_or_else(|| digest.clone());
-        same(&reference.to_string(), Some(&digest), got)
+        same(&what, Some(&digest), got)
     }
 
-    /// A blob, whose size and digest are those of its descriptor. The caller has limited the size.
-    pub(super) async fn blob(&mut self, what: &str, descriptor: &Descriptor) -> Result<Bytes, Error> {
+    /// A blob, whose size and digest are those of its descriptor. One with more bytes than the limit is not asked for.
+    pub(super) async fn blob(&mut self, what: &str, descriptor: &Descriptor, limit: u64) -> Result<Bytes, Error> {
+        if descriptor.size > limit {
+            return Err(Error::TooLarge { what: what.to_owned(), limit });
+        }
         let uri = self.uri(&format!("blobs/{}", descriptor.digest))?;
         let reply = self.call(Method::GET, uri, HeaderMap::new(), Bytes::new()).await?.successful(what).await?;
         let (content, digest) = reply.read(what, descriptor.size).await?;
@@ -131,12 +134,16 @@ impl<'a> Session<'a> {
         let reply =
             self.call(Method::POST, uri.clone(), HeaderMap::new(), Bytes::new()).await?.successful(what).await?;
         let upload = reply.header(LOCATION).and_then(|location| located(&uri, location));
-        let separator = if upload.as_ref().is_some_and(|upload| upload.query().is_some()) { '&' } else { '?' };
-        let target = upload.and_then(|upload| format!("{upload}{separator}digest={digest}").parse().ok());
+        let target = upload.and_then(|upload| with_query(&upload, &format!("digest={digest}")));
         let target = target.ok_or_else(|| Error::protocol(&reply.host, "names no address for an upload"))?;
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))]);
         self.call(Method::PUT, target, headers, content).await?.successful(what).await?;
         Ok(())
+    }
+
+    /// The address of the manifest that the reference names.
+    fn manifest_uri(&self) -> Result<Uri, Error> {
+        self.uri(&format!("manifests/{}", self.reference.version()))
     }
 
     /// An address of the repository.
@@ -183,15 +190,13 @@ impl<'a> Session<'a> {
     /// The header that the challenge in an answer asks for.
     async fn authorize(&self, registry: &Uri, reply: &Reply) -> Result<HeaderValue, Error> {
         let wrong = || Error::unauthorized(&reply.host, "it asks for credentials in an unknown way");
-        let mut header = match Challenge::of(&reply.headers).ok_or_else(wrong)? {
+        match Challenge::of(&reply.headers).ok_or_else(wrong)? {
             Challenge::Basic => {
                 let missing = || Error::unauthorized(&reply.host, "it needs a user and a password, and none are given");
-                self.basic(registry)?.ok_or_else(missing)?
+                self.basic(registry)?.ok_or_else(missing)
             }
-            Challenge::Bearer { realm, service } => self.token(&realm, service.as_deref()).await?,
-        };
-        header.set_sensitive(true);
-        Ok(header)
+            Challenge::Bearer { realm, service } => self.token(&realm, service.as_deref()).await,
+        }
     }
 
     /// The credentials as a header for this server. `None` without credentials.
@@ -202,7 +207,7 @@ impl<'a> Session<'a> {
             return Err(Error::unauthorized(&host(server), reason));
         }
         let text = format!("Basic {}", STANDARD.encode(format!("{username}:{password}")));
-        HeaderValue::from_str(&text).map(Some).map_err(|_| Error::unauthorized(&host(server), "the user is invalid"))
+        secret(&text).map(Some).ok_or_else(|| Error::unauthorized(&host(server), "the user is invalid"))
     }
 
     /// Asks a token server for a token.
@@ -212,8 +217,7 @@ impl<'a> Session<'a> {
         let invalid = || Error::protocol(&server, "is not the address of a token server");
         let uri = Challenge::question(realm, service, &scope).ok_or_else(invalid)?;
         let mut headers = HeaderMap::new();
-        if let Some(mut basic) = self.basic(&uri)? {
-            basic.set_sensitive(true);
+        if let Some(basic) = self.basic(&uri)? {
             headers.insert(AUTHORIZATION, basic);
         }
         let call = Call { method: Method::GET, uri, headers, body: Bytes::new() };
@@ -227,9 +231,16 @@ impl<'a> Session<'a> {
         let answer: Token =
             serde_json::from_slice(&body).map_err(|_| Error::protocol(&server, "its answer is not a token"))?;
         let token = if answer.token.is_empty() { answer.access_token } else { answer.token };
-        let header = HeaderValue::from_str(&format!("Bearer {token}"));
-        header.ok().filter(|_| !token.is_empty()).ok_or_else(|| Error::protocol(&server, "its answer has no token"))
+        let header = secret(&format!("Bearer {token}")).filter(|_| !token.is_empty());
+        header.ok_or_else(|| Error::protocol(&server, "its answer has no token"))
     }
+}
+
+/// A header that debug output does not show.
+fn secret(text: &str) -> Option<HeaderValue> {
+    let mut header = HeaderValue::from_str(text).ok()?;
+    header.set_sensitive(true);
+    Some(header)
 }
 
 fn accept() -> HeaderMap {

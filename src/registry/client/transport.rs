@@ -70,6 +70,11 @@ impl Transport {
         Ok(Self { tls: Arc::new(config).into(), plain_http })
     }
 
+    /// The same, but registries are asked without TLS.
+    pub(super) fn with_plain_http(self) -> Self {
+        Self { plain_http: true, ..self }
+    }
+
     /// The scheme of registries.
     pub(super) fn scheme(&self) -> Scheme {
         if self.plain_http { Scheme::HTTP } else { Scheme::HTTPS }
@@ -85,13 +90,12 @@ impl Transport {
                 return Err(Error::protocol(&host, "leads to an address without TLS, which is not allowed"));
             }
         };
-        let connect = self.exchange(&host, tls, call);
-        connect.await
+        self.exchange(&host, tls, call).await
     }
 
     async fn exchange(&self, host: &str, tls: bool, call: Call) -> Result<Reply, Error> {
         let late = |_| Error::unreachable(host, "the connection is not open in time");
-        let name = call.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = name(&call.uri).to_owned();
         let port = port(&call.uri);
         let tcp = async {
             let tcp = TcpStream::connect((name.as_str(), port)).await;
@@ -252,28 +256,43 @@ pub(super) fn host(uri: &Uri) -> String {
     uri.authority().map(ToString::to_string).unwrap_or_default()
 }
 
+/// The DNS name or the IP address of the host, without the brackets of an IPv6 address.
+fn name(uri: &Uri) -> &str {
+    uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
+}
+
 fn port(uri: &Uri) -> u16 {
     uri.port_u16().unwrap_or(if uri.scheme() == Some(&Scheme::HTTP) { 80 } else { 443 })
 }
 
 /// Whether two addresses are those of one server, which may get the same credentials.
 pub(super) fn same_origin(one: &Uri, other: &Uri) -> bool {
-    let name = |uri: &Uri| uri.host().unwrap_or_default().to_ascii_lowercase();
-    one.scheme() == other.scheme() && name(one) == name(other) && port(one) == port(other)
+    one.scheme() == other.scheme() && name(one).eq_ignore_ascii_case(name(other)) && port(one) == port(other)
 }
 
 /// Whether credentials may be sent to an address: with TLS, or to this machine.
 pub(super) fn is_private(uri: &Uri) -> bool {
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let host = name(uri);
     let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     uri.scheme() == Some(&Scheme::HTTPS) || loopback
+}
+
+/// Whether an address names a server, and no user.
+pub(super) fn names_a_server(uri: &Uri) -> bool {
+    uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+}
+
+/// The address with this text at the end of its query.
+pub(super) fn with_query(uri: &Uri, more: &str) -> Option<Uri> {
+    let separator = if uri.query().is_some() { '&' } else { '?' };
+    format!("{uri}{separator}{more}").parse().ok()
 }
 
 /// The address that a header `Location` names: a complete one, or a path of the same server.
 pub(super) fn located(base: &Uri, location: &str) -> Option<Uri> {
     let uri: Uri = location.parse().ok()?;
     if uri.scheme().is_some() {
-        return uri.authority().is_some_and(|authority| !authority.as_str().contains('@')).then_some(uri);
+        return names_a_server(&uri).then_some(uri);
     }
     if !location.starts_with('/') || location.starts_with("//") {
         return None;

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::Args;
 use paddock_registry::SigningKey;
 
@@ -26,7 +26,7 @@ pub(crate) struct KeygenArgs {
 
 /// Writes both keys and prints their paths. It replaces no file.
 pub(crate) fn run(KeygenArgs { output }: &KeygenArgs) -> anyhow::Result<()> {
-    let (key, private) = SigningKey::generate().map_err(|error| anyhow!(error))?;
+    let (key, private) = SigningKey::generate()?;
     let file = |ending: &str| {
         let mut path = output.clone().into_os_string();
         path.push(ending);

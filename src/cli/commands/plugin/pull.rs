@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::Args;
 use paddock_registry::{Reference, verify};
 
-use super::registry::{Access, RegistryArgs, credentials_help, failed, public_keys, run as run_requests};
+use super::registry::{Access, RegistryArgs, credentials_help, failed, public_keys, run_requests};
 use crate::output::print;
 use crate::usage::OrBadUsage as _;
 
@@ -43,7 +43,7 @@ pub(crate) fn run(PullArgs { reference, output, keys, registry }: &PullArgs) -> 
         if !keys.is_empty() {
             let digest = &artifact.manifest_digest;
             let signatures = client.signatures(reference, &credentials, digest).await.map_err(failed)?;
-            verify(digest, reference, &signatures, &trusted).map_err(|error| anyhow!(error))?;
+            verify(digest, reference, &signatures, &trusted)?;
         }
         Ok(artifact)
     })?;

@@ -8,7 +8,7 @@ use paddock_registry::{Reference, Upload};
 
 use super::component;
 use super::inspect::Inspection;
-use super::registry::{Access, RegistryArgs, credentials_help, failed, run as run_requests};
+use super::registry::{Access, RegistryArgs, credentials_help, failed, run_requests};
 use crate::output::{print, read};
 use crate::usage::{OrBadUsage as _, bad_usage};
 

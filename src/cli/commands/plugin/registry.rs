@@ -90,7 +90,7 @@ fn stored(host: &str) -> anyhow::Result<Credentials> {
 }
 
 /// Runs the requests of a command.
-pub(super) fn run<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+pub(super) fn run_requests<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(work)
 }

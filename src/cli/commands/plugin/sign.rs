@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::anyhow;
 use clap::Args;
 use paddock_registry::{Reference, sign, verify};
 
-use super::registry::{Access, RegistryArgs, credentials_help, failed, private_key, run as run_requests};
+use super::registry::{Access, RegistryArgs, credentials_help, failed, private_key, run_requests};
 use crate::output::print;
 
 #[derive(Debug, Args)]
@@ -42,7 +41,7 @@ pub(crate) fn run(SignArgs { reference, key, registry }: &SignArgs) -> anyhow::R
         if verify(&digest, reference, &signatures, &[key.public()]).is_ok() {
             eprintln!("note: this key has signed the artifact before, so nothing was changed");
         } else {
-            let signature = sign(&digest, reference, &key).map_err(|error| anyhow!(error))?;
+            let signature = sign(&digest, reference, &key)?;
             client.push_signature(reference, &credentials, &digest, &signature).await.map_err(failed)?;
         }
         Ok(reference.at(&digest))

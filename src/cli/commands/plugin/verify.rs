@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::anyhow;
 use clap::Args;
 use paddock_registry::{Reference, verify};
 
-use super::registry::{Access, RegistryArgs, credentials_help, failed, public_keys, run as run_requests};
+use super::registry::{Access, RegistryArgs, credentials_help, failed, public_keys, run_requests};
 use crate::output::print;
 
 #[derive(Debug, Args)]
@@ -37,7 +36,7 @@ pub(crate) fn run(VerifyArgs { reference, keys: files, registry }: &VerifyArgs) 
     let (digest, verified) = run_requests(async {
         let digest = client.resolve(reference, &credentials).await.map_err(failed)?;
         let signatures = client.signatures(reference, &credentials, &digest).await.map_err(failed)?;
-        let verified = verify(&digest, reference, &signatures, &keys).map_err(|error| anyhow!(error))?;
+        let verified = verify(&digest, reference, &signatures, &keys)?;
         Ok((digest, verified))
     })?;
     let file = files.get(verified.key).map(|file| file.display().to_string()).unwrap_or_default();

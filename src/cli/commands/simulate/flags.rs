@@ -63,9 +63,9 @@ pub(crate) struct SimulateArgs {
     /// Share of the claims of the file that is kept, chosen at random.
     #[arg(long, value_name = "SHARE", value_parser = parse_share, allow_negative_numbers = true, default_value = "1", conflicts_with = "shape")]
     pub(super) scale: f64,
-    /// Plugin: pool-by-demand, pool-seasonal, or a component. A configuration file as in the plugin directory may follow. Without it, the
-    /// file of the same name beside the component is used, as by the operator. The settings, the failure policy and the
-    /// limits except the deadline apply. The selectors do not apply. May be repeated.
+    /// Plugin: pool-by-demand, pool-seasonal, or a component. A configuration file as in the plugin directory may follow.
+    /// Without it, the file of the same name beside the component is used, as by the operator. The settings, the failure
+    /// policy and the limits except the deadline apply. The selectors do not apply. May be repeated.
     #[arg(long = "plugin", value_name = "NAME|FILE.wasm[:FILE.yaml]")]
     pub(super) plugins: Vec<String>,
     /// Fixed size. May be repeated.

@@ -16,29 +16,26 @@ use crate::plugins::objects::{Fault, FaultReason};
 const TYPE: &str = "kubernetes.io/dockerconfigjson";
 const KEY: &str = ".dockerconfigjson";
 
-/// The Secrets of the operator's namespace.
-pub struct PullSecrets {
-    client: Option<Client>,
-    namespace: Option<String>,
-}
+/// The Secrets of the operator's namespace, with the client that reads them. `None` without a namespace.
+pub struct PullSecrets(Option<(Client, String)>);
 
 impl PullSecrets {
     /// The Secrets of this namespace. An operator outside of a cluster may have none.
     #[must_use]
     pub fn new(client: Client, namespace: Option<String>) -> Self {
-        Self { client: Some(client), namespace }
+        Self(namespace.map(|namespace| (client, namespace)))
     }
 
     /// No Secrets.
     #[cfg(test)]
     pub(super) fn none() -> Self {
-        Self { client: None, namespace: None }
+        Self(None)
     }
 
     /// The credentials for a registry. Without a Secret, there are none.
     pub(super) async fn credentials(&self, secret: Option<&NameRef>, host: &str) -> Result<Credentials, Fault> {
         let Some(NameRef { name }) = secret else { return Ok(Credentials::Anonymous) };
-        let (Some(client), Some(namespace)) = (&self.client, &self.namespace) else {
+        let Some((client, namespace)) = &self.0 else {
             return Err(unusable(
                 "this operator runs in no namespace, so it reads no Secret; start it with --leader-election-namespace",
             ));

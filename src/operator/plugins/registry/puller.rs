@@ -182,34 +182,21 @@ impl Attempt<'_> {
 
     /// The fault for an error of a registry.
     fn fault(&self, error: &Error) -> Fault {
-        let reason = match error {
-            Error::NotFound(_) => FaultReason::SourceNotFound,
+        let private = "; --plugin-registry-ca-file names the certificate of a private authority";
+        let (reason, field, remedy) = match error {
+            Error::NotFound(_) => (FaultReason::SourceNotFound, "image", ""),
             Error::Unauthorized { .. } => {
                 let remedy = if self.image.pull_secret.is_none() { "; give a Secret with credentials" } else { "" };
-                let message = format!("spec.source.oci.pullSecret: {error}{remedy}");
-                return Fault::new(FaultReason::Unauthorized, message);
+                (FaultReason::Unauthorized, "pullSecret", remedy)
             }
-            Error::Unreachable { .. }
-            | Error::Tls { .. }
-            | Error::Truncated { .. }
-            | Error::Protocol { .. }
-            | Error::Options(_) => FaultReason::Unreachable,
-            Error::TooLarge { .. } => FaultReason::TooLarge,
-            Error::DigestMismatch { .. } => FaultReason::DigestMismatch,
-            Error::NotAComponent { .. } => FaultReason::NotAComponent,
+            Error::Tls { .. } => (FaultReason::Unreachable, "image", private),
+            Error::Unreachable { .. } | Error::Truncated { .. } | Error::Protocol { .. } | Error::Options(_) => {
+                (FaultReason::Unreachable, "image", "")
+            }
+            Error::TooLarge { .. } => (FaultReason::TooLarge, "image", ""),
+            Error::DigestMismatch { .. } => (FaultReason::DigestMismatch, "image", ""),
+            Error::NotAComponent { .. } => (FaultReason::NotAComponent, "image", ""),
         };
-        let remedy = match error {
-            Error::Tls { .. } => "; --plugin-registry-ca-file names the certificate of a private authority",
-            Error::NotFound(_)
-            | Error::Unauthorized { .. }
-            | Error::Unreachable { .. }
-            | Error::Truncated { .. }
-            | Error::Protocol { .. }
-            | Error::Options(_)
-            | Error::TooLarge { .. }
-            | Error::DigestMismatch { .. }
-            | Error::NotAComponent { .. } => "",
-        };
-        Fault::new(reason, format!("spec.source.oci.image: {error}{remedy}"))
+        Fault::new(reason, format!("spec.source.oci.{field}: {error}{remedy}"))
     }
 }

@@ -32,9 +32,8 @@ pub(super) struct Registries {
 
 impl Registries {
     pub(super) fn new(config: &RegistryConfig, largest: usize) -> Result<Self, Error> {
-        let options = Options { extra_ca: config.extra_ca.clone(), ..Options::new(largest) };
-        let plain = Options { plain_http: true, ..options.clone() };
-        let (over_tls, without_tls) = (Client::new(options)?, Client::new(plain)?);
+        let over_tls = Client::new(Options { extra_ca: config.extra_ca.clone(), ..Options::new(largest) })?;
+        let without_tls = over_tls.clone().with_plain_http();
         Ok(Self { over_tls, without_tls, plain_hosts: config.plain_http.clone() })
     }
 
