@@ -1,4 +1,5 @@
-//! Shared by all hooks: which bindings apply, and the state that a plugin keeps between two calls.
+//! Shared by all hooks: which bindings apply, the state that a plugin keeps between two calls, and the Events about
+//! failures and denials.
 
 use k8s_openapi::ByteString;
 use paddock_api::PolicyState;
@@ -6,9 +7,10 @@ use paddock_api::PolicyState;
 use crate::admission::{Chain, PluginFailure, first_answer};
 use crate::binding::Binding;
 use crate::object::{Object, TextMap};
-use crate::plan::{Event, Reason};
+use crate::plan::{Event, Plan, Reason};
 use crate::question::{Answer, FailureKind, Hook, PluginReply, Question};
 use crate::snapshot::Common;
+use crate::time::saturating_add;
 
 /// The shortest time between two status writes that change only the state of a plugin.
 pub(super) const STATE_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
@@ -50,6 +52,15 @@ pub(super) fn failure_events(about: &Object, plugin_failures: &[PluginFailure]) 
         };
         Event::warning(about, reason, format!("{plugin}: {failure} (failurePolicy {})", policy.as_str()))
     })
+}
+
+/// Reports a denial in an Event. A plugin that did not answer is asked again, because no watch reports that it works
+/// again.
+pub(super) fn report_denial(common: &Common, about: &Object, (reason, problem): (Reason, &str), plan: &mut Plan) {
+    if reason == Reason::PluginFailed {
+        plan.requeue_at(saturating_add(common.now, ASK_AGAIN), reason);
+    }
+    plan.events.push(Event::warning(about, reason, problem));
 }
 
 /// The state that the plugin of a binding kept. It is empty if another component or another binding wrote it: a plugin that

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use self::report::{Report, has_expired, write_status};
 use super::adopt::adoptable;
-use super::ask::{ASK_AGAIN, failure_events};
+use super::ask::{ASK_AGAIN, failure_events, report_denial};
 use super::review;
 use crate::conditions::{find_condition, is_true};
 use crate::deciding;
@@ -333,11 +333,7 @@ fn allowed_by_plugins(
 
 /// The report of a denial, which is also sent as an Event.
 fn denied(snapshot: &ClaimSnapshot, (reason, problem): (Reason, String), plan: &mut Plan) -> Report {
-    if reason == Reason::PluginFailed {
-        // No watch reports that a plugin works again.
-        plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), reason);
-    }
-    plan.events.push(Event::warning(&snapshot.claim, reason, problem.clone()));
+    report_denial(&snapshot.common, &snapshot.claim, (reason, &problem), plan);
     Report::problem(reason::POLICY_DENIED, problem)
 }
 

@@ -60,7 +60,7 @@ pub(super) fn questions(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> 
         PodState::Missing if !snapshot.common.namespace_known || snapshot.network_policy.problem().is_some() => vec![],
         PodState::Missing => pod::questions(snapshot, model, replies),
         PodState::Running(object, pod) => {
-            let of_metadata = pod::metadata_questions(snapshot, model, object, replies);
+            let of_metadata = metadata::questions(snapshot, model, object, replies);
             if of_metadata.is_empty() { idle::questions(snapshot, model, object, pod, replies) } else { of_metadata }
         }
         PodState::Blocked(other) if pod::pod_adoption(snapshot, model, other) == Adoption::Yes => {

@@ -57,20 +57,19 @@ impl Default for IsolationPolicies {
 /// The policies, each followed by its binding.
 #[must_use]
 pub fn isolation_policies(settings: &IsolationPolicies) -> Vec<Value> {
-    let policies = [
+    isolation_guards(settings, "").into_iter().flatten().collect()
+}
+
+/// Each policy with its binding, and with this expression in the place of the names of the RuntimeClasses. If it is empty,
+/// the names of the settings stay.
+pub(crate) fn isolation_guards(settings: &IsolationPolicies, classes: &str) -> Vec<[Value; 2]> {
+    let mut guards = vec![
         pods(settings),
         workloads(settings, "workloads", "spec.template"),
         workloads(settings, "cronjobs", "spec.jobTemplate.spec.template"),
         sandboxes(settings),
         runtime_classes(settings),
     ];
-    policies.into_iter().flatten().collect()
-}
-
-/// The same, each with its binding, and with this expression in the place of the names of the RuntimeClasses. If it is
-/// empty, the names stay.
-pub(crate) fn isolation_guards(settings: &IsolationPolicies, classes: &str) -> Vec<[Value; 2]> {
-    let mut guards = isolation_policies(settings).as_chunks().0.to_vec();
     for [policy, _] in guards.iter_mut().filter(|_| !classes.is_empty()) {
         policy["spec"]["variables"][0]["expression"] = classes.into();
     }

@@ -3,8 +3,8 @@
 //! [`writes`] names the verbs of the operations that plans contain, for each kind. A test compares it with the plans of
 //! all scenarios, so the operator gets no right that it does not use. Each part of the operator that can be switched off
 //! has a role of its own: the kinds of each API shape, the data of claims, the throttle of idle Sandboxes, the CPU use of pods,
-//! the credentials for registries, the protection of the metrics, and the webhook. Plugins and policies are not reconciled, so their kinds are not in the
-//! table.
+//! the credentials for registries, the protection of the metrics, and the webhook. Plugins and policies are not
+//! reconciled, so their kinds are not in the table.
 
 use std::borrow::Cow;
 

@@ -137,9 +137,7 @@ impl Unanswered {
             }
         }
     }
-}
 
-impl Unanswered {
     /// Whether a request is denied for this reason, if it must not be admitted without a review. Without the list of all
     /// objects, this replica does not answer at all: it counts as one that is still down.
     fn denies(&self) -> bool {

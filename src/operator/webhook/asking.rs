@@ -71,8 +71,7 @@ impl Asking {
             self.ask(request);
             next = self.next();
         }
-        let has_notes = next.as_ref().is_some_and(|request| request.mode.notes());
-        known.send_replace(Some(Known { verdict: self.verdict(), is_complete: !has_notes }));
+        known.send_replace(Some(self.known(next.as_ref())));
         let deadline = started + limits::NOTES_TIMEOUT;
         // The API server has got a failure if nobody waits for the verdict any more.
         let in_time = || Instant::now() < deadline && !known.is_closed();
@@ -83,8 +82,7 @@ impl Asking {
             self.ask(request);
             next = self.next();
             if in_time() {
-                let is_complete = !next.as_ref().is_some_and(|request| request.mode.notes());
-                known.send_replace(Some(Known { verdict: self.verdict(), is_complete }));
+                known.send_replace(Some(self.known(next.as_ref())));
             } else {
                 self.late.push(binding);
             }
@@ -127,8 +125,10 @@ impl Asking {
         self.replies.push(PluginReply { request, result });
     }
 
-    fn verdict(&self) -> ReviewVerdict {
-        admission::verdict(&self.asked.review, &self.context, &self.replies)
+    /// What is known before the next request.
+    fn known(&self, next: Option<&PluginRequest>) -> Known {
+        let verdict = admission::verdict(&self.asked.review, &self.context, &self.replies);
+        Known { verdict, is_complete: next.is_none_or(|request| !request.mode.notes()) }
     }
 
     fn unenforced(&self) -> Vec<UnenforcedAnswer> {

@@ -209,14 +209,17 @@ pub(super) fn webhook_name(entry: Entry) -> String {
 }
 
 fn failure_policy(entry: Entry, isolation_policies: bool) -> &'static str {
-    let judged_by_policies = isolation_policies && matches!(entry, Entry::MarkedPods | Entry::IsolatedNamespaces);
+    let judged_by_policies = isolation_policies && OF_PODS.contains(&entry);
     if fails_closed(entry) && !judged_by_policies { "Fail" } else { "Ignore" }
 }
 
-/// The names of the entries for Pods, which may fail open if policies judge Pods too.
+/// The entries for Pods, which may fail open if policies judge Pods too.
+const OF_PODS: [Entry; 2] = [Entry::MarkedPods, Entry::IsolatedNamespaces];
+
+/// The names of the entries for Pods.
 #[must_use]
 pub(crate) fn entries_of_pods() -> [String; 2] {
-    [Entry::MarkedPods, Entry::IsolatedNamespaces].map(webhook_name)
+    OF_PODS.map(webhook_name)
 }
 
 /// Whether a request of an entry has to be denied if its review fails. The webhook itself denies it, because the failure

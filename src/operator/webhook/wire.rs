@@ -152,7 +152,7 @@ pub(super) struct Answer {
     response: Response,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Response {
     uid: String,
@@ -192,10 +192,7 @@ pub(super) fn denial_without_review(uid: String, (code, reason): (u16, &str), me
         uid,
         allowed: false,
         status: Some(json!({ "status": "Failure", "code": code, "reason": reason, "message": message })),
-        patch_type: None,
-        patch: None,
-        audit_annotations: BTreeMap::new(),
-        warnings: Vec::new(),
+        ..Response::default()
     };
     Answer { api_version: API_VERSION, kind: KIND, response }
 }

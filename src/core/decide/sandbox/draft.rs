@@ -2,10 +2,9 @@
 
 use super::status::{Notes, Problem};
 use super::throttle::Wish;
-use crate::decide::ask::ASK_AGAIN;
-use crate::plan::{Event, Op, Plan, Reason};
+use crate::decide::ask::report_denial;
+use crate::plan::{Op, Plan, Reason};
 use crate::snapshot::SandboxSnapshot;
-use crate::time::saturating_add;
 
 /// The parts of a decision that are collected until the plan is complete.
 #[derive(Default)]
@@ -21,14 +20,10 @@ pub(super) struct PlanDraft {
 }
 
 impl PlanDraft {
-    /// Reports the refusal of a pod, if there is one. Returns whether there is none.
+    /// Reports the refusal of a pod or of a change to it, if there is one. Returns whether there is none.
     pub(super) fn passes(&mut self, snapshot: &SandboxSnapshot, refusal: Option<(Reason, String)>) -> bool {
         let Some((reason, problem)) = refusal else { return true };
-        if reason == Reason::PluginFailed {
-            // No watch reports that a plugin works again.
-            self.plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), reason);
-        }
-        self.plan.events.push(Event::warning(&snapshot.sandbox, reason, problem.clone()));
+        report_denial(&snapshot.common, &snapshot.sandbox, (reason, &problem), &mut self.plan);
         self.notes.error = Some(match reason.denies_by_policy() {
             true => Problem::denied(problem),
             false => Problem::error(problem),

@@ -12,12 +12,62 @@ use super::metadata_change::MetadataSync;
 use super::pod;
 use super::status::Problem;
 use crate::decide::ask::{ASK_AGAIN, failure_events};
+use crate::decide::review::{self, ReconcileReview};
 use crate::model;
 use crate::object::{Object, Pod};
 use crate::plan::{Op, Reason};
-use crate::question::PluginReply;
+use crate::question::{PluginReply, PluginRequest};
 use crate::snapshot::SandboxSnapshot;
 use crate::time::saturating_add;
+
+/// The questions before a running pod gets the labels and annotations of its pod template.
+pub(super) fn questions(
+    snapshot: &SandboxSnapshot,
+    model: &model::Sandbox,
+    pod: &Object,
+    replies: &[PluginReply],
+) -> Vec<PluginRequest> {
+    // Most clusters have no such plugin, and the change is needed for the reviews alone.
+    if !has_plugins(snapshot) {
+        return Vec::new();
+    }
+    let reviews = reviews(snapshot, model, pod, &MetadataSync::of(snapshot, model, pod));
+    review::questions(&reviews.unwrap_or_default(), replies)
+}
+
+/// The reviews of a change of the labels and annotations of a running pod: of the Sandbox, and of the pod as it is and as
+/// it is to be. `None` if they have to wait for the labels of the namespace.
+///
+/// The spec of the pod is the one that the Sandbox describes, because an observed pod keeps no other copy.
+fn reviews(
+    snapshot: &SandboxSnapshot,
+    model: &model::Sandbox,
+    pod: &Object,
+    change: &MetadataSync,
+) -> Option<Vec<ReconcileReview>> {
+    let common = &snapshot.common;
+    if !has_plugins(snapshot) || !change.carries_users() {
+        return Some(Vec::new());
+    }
+    if !common.namespace_known {
+        return None;
+    }
+    let mut reviews = pod::sandbox_review(snapshot, model);
+    if let Some(patch) = change.patch().filter(|_| review::has_plugins(common, Kind::Pod)) {
+        let mut old = pod::planned_as(snapshot, model, pod);
+        old["metadata"]["labels"] = json!(pod.meta.labels);
+        old["metadata"]["annotations"] = json!(pod.meta.annotations);
+        let mut new = old.clone();
+        json_patch::merge(&mut new, &patch);
+        reviews.push(ReconcileReview::of_pod_change(common, &pod.key, (old, new)));
+    }
+    Some(reviews)
+}
+
+/// Whether a plugin of a user reviews Sandboxes or Pods.
+fn has_plugins(snapshot: &SandboxSnapshot) -> bool {
+    [Kind::Sandbox, Kind::Pod].into_iter().any(|kind| review::has_plugins(&snapshot.common, kind))
+}
 
 impl PlanDraft {
     /// Decides about the labels and annotations of a running pod, and about the data of its claim. One write of the pod
@@ -65,11 +115,12 @@ impl PlanDraft {
         replies: &[PluginReply],
     ) -> Option<Value> {
         let change = MetadataSync::of(snapshot, model, object);
-        let Some(reviewed) = pod::review_metadata(snapshot, model, (object, &change), replies) else {
+        let Some(reviews) = reviews(snapshot, model, object, &change) else {
             // The watch will deliver the labels of the namespace soon.
             self.plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), Reason::Waiting);
             return change.of_operator();
         };
+        let reviewed = review::outcome(&reviews, replies);
         if reviewed.denial.is_none() {
             self.plan.events.extend(failure_events(&snapshot.sandbox, &reviewed.plugin_failures));
         }

@@ -7,9 +7,8 @@
 use paddock_api::DecidingPlugin;
 use paddock_api::kind::Kind;
 use paddock_api::names::annotation;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::metadata_change::MetadataSync;
 use super::volumes::{Directories, directories};
 use crate::admission::{Chain, PluginFailure, accept_class, first_answer};
 use crate::as_made;
@@ -96,63 +95,6 @@ pub(super) fn adoption_questions(
 
 pub(super) fn review_adoption(snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[PluginReply]) -> Reviewed {
     review::outcome(&sandbox_review(snapshot, model), replies)
-}
-
-/// The questions before a running pod gets the labels and annotations of its pod template.
-pub(super) fn metadata_questions(
-    snapshot: &SandboxSnapshot,
-    model: &model::Sandbox,
-    pod: &Object,
-    replies: &[PluginReply],
-) -> Vec<PluginRequest> {
-    if !has_plugins(snapshot) {
-        return Vec::new();
-    }
-    review::questions(&metadata_reviews(snapshot, model, pod, &MetadataSync::of(snapshot, model, pod)), replies)
-}
-
-/// The review of a change of the labels and annotations of a running pod. `None` if the review waits for the labels of the
-/// namespace.
-pub(super) fn review_metadata(
-    snapshot: &SandboxSnapshot,
-    model: &model::Sandbox,
-    (pod, change): (&Object, &MetadataSync),
-    replies: &[PluginReply],
-) -> Option<Reviewed> {
-    if !has_plugins(snapshot) || !change.carries_users() {
-        return Some(Reviewed::default());
-    }
-    let known = snapshot.common.namespace_known;
-    known.then(|| review::outcome(&metadata_reviews(snapshot, model, pod, change), replies))
-}
-
-/// The reviews of the Sandbox, and of its pod as it is and as it is to be. The spec of the pod is the one that the Sandbox
-/// describes, because an observed pod keeps no other copy.
-fn metadata_reviews(
-    snapshot: &SandboxSnapshot,
-    model: &model::Sandbox,
-    pod: &Object,
-    change: &MetadataSync,
-) -> Vec<ReconcileReview> {
-    let common = &snapshot.common;
-    let Some(patch) = change.patch().filter(|_| change.carries_users() && common.namespace_known) else {
-        return Vec::new();
-    };
-    let mut reviews = sandbox_review(snapshot, model);
-    if review::has_plugins(common, Kind::Pod) {
-        let mut old = planned_as(snapshot, model, pod);
-        old["metadata"]["labels"] = json!(pod.meta.labels);
-        old["metadata"]["annotations"] = json!(pod.meta.annotations);
-        let mut new = old.clone();
-        json_patch::merge(&mut new, &patch);
-        reviews.push(ReconcileReview::of_pod_change(common, &pod.key, (old, new)));
-    }
-    reviews
-}
-
-/// Whether a plugin of a user reviews Sandboxes or Pods.
-fn has_plugins(snapshot: &SandboxSnapshot) -> bool {
-    [Kind::Sandbox, Kind::Pod].into_iter().any(|kind| review::has_plugins(&snapshot.common, kind))
 }
 
 pub(super) fn verdict(snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[PluginReply]) -> PodDecision {
@@ -261,7 +203,7 @@ pub(super) fn pod_adoption(snapshot: &SandboxSnapshot, model: &model::Sandbox, p
 }
 
 /// The pod that the operator would make of the Sandbox, with the RuntimeClass of an existing pod.
-fn planned_as(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Value {
+pub(super) fn planned_as(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Value {
     let kept_dirs = match directories(snapshot, model) {
         Directories::Kept(names) => names,
         Directories::Wait(_) => vec![],
@@ -414,7 +356,7 @@ fn choose_class(snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[P
 }
 
 /// The review of the Sandbox itself, which may have been made by the operator for a pool or a claim.
-fn sandbox_review(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Vec<ReconcileReview> {
+pub(super) fn sandbox_review(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Vec<ReconcileReview> {
     ReconcileReview::of_sandbox(&snapshot.common, &snapshot.sandbox, model).into_iter().collect()
 }
 

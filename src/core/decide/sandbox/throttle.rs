@@ -201,8 +201,7 @@ impl Inputs<'_> {
     fn take_back(&self, record: &ThrottleStatus, why: String) -> Throttling {
         let (since, state) = (self.now(), ThrottleState::Failed);
         let note = format!("The pod is not throttled: {why}");
-        let now_not_ready = (record.not_ready.is_none() && !self.pod.ready()).then(|| since.clone());
-        let not_ready = record.not_ready.clone().or(now_not_ready);
+        let not_ready = record.not_ready.clone().or_else(|| (!self.pod.ready()).then(|| since.clone()));
         let failed = ThrottleStatus { state, since, reason: Some(why), not_ready, ..record.clone() };
         let mut throttling = self.restore(&failed);
         throttling.events.push(Event::warning(&self.snapshot.sandbox, Reason::ThrottleFailed, note));

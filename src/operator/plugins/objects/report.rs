@@ -170,40 +170,50 @@ impl StatusReports {
         for (name, plugin) in &seen.plugins {
             let state = states.plugins.get(name).filter(|state| plugin.uid().as_ref() == Some(&state.uid));
             let Some(state) = state else { continue };
-            let subject = Subject::new(name, &**plugin);
             let before = plugin.status.clone().unwrap_or_default();
             let entry = status::plugin_entry(&own, state, self.reporter.calls.of(name), now);
-            complete &= self.write_entry(&subject, &before.replicas, &entry).await;
-            if !leads {
-                continue;
-            }
-            let writes = self.writes_conditions(&before.replicas, now);
-            complete &= self.remove_gone(&subject, &before.replicas, writes.then_some(now)).await;
-            if writes {
-                let status = status::of_plugin(plugin, self.replicas.as_ref(), now);
-                let is_same = SandboxPluginStatus { replicas: Vec::new(), ..before.clone() } == status;
-                let conditions = (&before.conditions[..], &status.conditions[..]);
-                complete &= is_same || self.apply_conditions(&subject, json!(status), conditions).await;
-            }
+            let of_leader = |replicas: Option<&Replicas>| {
+                let after = status::of_plugin(plugin, replicas, now);
+                let differs = after != SandboxPluginStatus { replicas: Vec::new(), ..before.clone() };
+                differs.then(|| OfLeader::new(json!(after), [&before.conditions, &after.conditions]))
+            };
+            let subject = Subject::new(name, &**plugin);
+            complete &= self.write_object(&subject, (&before.replicas[..], &entry), (leads, now), of_leader).await;
         }
         for (name, policy) in &seen.policies {
             let state = states.policies.get(name).filter(|state| policy.uid().as_ref() == Some(&state.uid));
             let Some(state) = state else { continue };
-            let subject = Subject::new(name, &**policy);
             let before = policy.status.clone().unwrap_or_default();
             let entry = status::policy_entry(&own, state, now);
-            complete &= self.write_entry(&subject, &before.replicas, &entry).await;
-            if !leads {
-                continue;
-            }
-            let writes = self.writes_conditions(&before.replicas, now);
-            complete &= self.remove_gone(&subject, &before.replicas, writes.then_some(now)).await;
-            if writes {
-                let status = status::of_policy(policy, self.replicas.as_ref(), now);
-                let is_same = SandboxPolicyStatus { replicas: Vec::new(), ..before.clone() } == status;
-                let conditions = (&before.conditions[..], &status.conditions[..]);
-                complete &= is_same || self.apply_conditions(&subject, json!(status), conditions).await;
-            }
+            let of_leader = |replicas: Option<&Replicas>| {
+                let after = status::of_policy(policy, replicas, now);
+                let differs = after != SandboxPolicyStatus { replicas: Vec::new(), ..before.clone() };
+                differs.then(|| OfLeader::new(json!(after), [&before.conditions, &after.conditions]))
+            };
+            let subject = Subject::new(name, &**policy);
+            complete &= self.write_object(&subject, (&before.replicas[..], &entry), (leads, now), of_leader).await;
+        }
+        complete
+    }
+
+    /// Writes the entry of this replica to the status of an object. A leader also removes entries that stay behind, and
+    /// writes its own part of the status: `of_leader` returns that part, unless the status has it.
+    async fn write_object<E: ReplicaEntry>(
+        &mut self,
+        subject: &Subject<'_>,
+        (entries, entry): (&[E], &E),
+        (leads, now): (bool, Timestamp),
+        of_leader: impl FnOnce(Option<&Replicas>) -> Option<OfLeader>,
+    ) -> bool {
+        let mut complete = self.write_entry(subject, entries, entry).await;
+        if !leads {
+            return complete;
+        }
+        let writes = self.writes_conditions(entries, now);
+        complete &= self.remove_gone(subject, entries, writes.then_some(now)).await;
+        let part = if writes { of_leader(self.replicas.as_ref()) } else { None };
+        if let Some(part) = part {
+            complete &= self.apply_conditions(subject, part).await;
         }
         complete
     }
@@ -232,19 +242,13 @@ impl StatusReports {
     }
 
     /// Applies what only the leader writes, and reports a change of the condition Ready in an Event.
-    async fn apply_conditions(
-        &mut self,
-        subject: &Subject<'_>,
-        status: Value,
-        (before, after): (&[Condition], &[Condition]),
-    ) -> bool {
+    async fn apply_conditions(&mut self, subject: &Subject<'_>, part: OfLeader) -> bool {
         if !self.pace.take((subject.resource.plural.clone(), subject.name.to_owned()), Instant::now()) {
             return false;
         }
+        let OfLeader { status, ready: [was, ready] } = part;
         let applied = self.apply(subject, object::POLICY_STATUS_MANAGER, status).await;
-        let ready = find_condition(after, condition::READY);
-        let was = find_condition(before, condition::READY);
-        if let Some(ready) = ready.filter(|ready| applied && is_news(was, ready)) {
+        if let Some(ready) = ready.filter(|ready| applied && is_news(was.as_ref(), ready)) {
             let kind = if ready.status == "True" { EventType::Normal } else { EventType::Warning };
             let event = new_event(kind, &ready.reason, &ready.message);
             let regarding = ObjectReference {
@@ -317,6 +321,19 @@ impl StatusReports {
 
     fn api(&self, subject: &Subject<'_>) -> Api<DynamicObject> {
         Api::all_with(self.reporter.client.clone(), &subject.resource)
+    }
+}
+
+/// The part of a status that the leader writes.
+struct OfLeader {
+    status: Value,
+    /// The condition Ready before the write and after it.
+    ready: [Option<Condition>; 2],
+}
+
+impl OfLeader {
+    fn new(status: Value, conditions: [&[Condition]; 2]) -> Self {
+        Self { status, ready: conditions.map(|of| find_condition(of, condition::READY).cloned()) }
     }
 }
 

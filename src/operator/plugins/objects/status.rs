@@ -165,7 +165,7 @@ fn together<'a>(
     let is_behind = |entry: &Reported<'_>| entry.generation != Some(generation);
     let faulty = entries.iter().filter(|entry| !is_behind(entry)).find_map(|entry| Some((*entry, entry.fault?)));
     // A replica that is not Ready may be starting. Its fault counts, and nobody waits for it.
-    entries.retain(|entry| replicas.and_then(|replicas| replicas.get(entry.name)) != Some(&false));
+    entries.retain(|entry| may_be_ready(entry.name, replicas));
     let digests: BTreeSet<&str> = entries.iter().filter_map(|entry| entry.digest).collect();
     let digest = digests.first().copied().filter(|_| digests.len() == 1);
     if let Some((Reported { name, digest: former, .. }, (reason, message))) = faulty {
@@ -175,17 +175,21 @@ fn together<'a>(
     let mut waiting: Vec<&str> = behind.map(|entry| entry.name).collect();
     let ready = replicas.into_iter().flatten().filter(|(_, is_ready)| **is_ready).map(|(name, _)| name.as_str());
     waiting.extend(ready.filter(|name| !entries.iter().any(|entry| entry.name == *name)));
-    let disagree = |message: String| Together::Disagree(message);
     let together = match digest {
-        _ if waiting.is_empty() && digests.is_empty() => disagree("waiting for the replicas".to_owned()),
-        _ if !waiting.is_empty() => disagree(format!("waiting for {}", waiting.join(", "))),
+        _ if waiting.is_empty() && digests.is_empty() => Together::Disagree("waiting for the replicas".to_owned()),
+        _ if !waiting.is_empty() => Together::Disagree(format!("waiting for {}", waiting.join(", "))),
         Some(digest) => Together::Same { digest, replicas: entries.len() },
         None => {
             let digests: Vec<&str> = digests.into_iter().collect();
-            disagree(format!("the replicas use several versions: {}", digests.join(", ")))
+            Together::Disagree(format!("the replicas use several versions: {}", digests.join(", ")))
         }
     };
     (together, digest)
+}
+
+/// Whether a replica is Ready, or is one whose Pod this operator does not know.
+fn may_be_ready(name: &str, replicas: Option<&Replicas>) -> bool {
+    replicas.and_then(|replicas| replicas.get(name)) != Some(&false)
 }
 
 /// The live entries: those of replicas that may still exist.
@@ -203,11 +207,10 @@ pub(super) fn of_plugin(plugin: &SandboxPlugin, replicas: Option<&Replicas>, now
     let generation = plugin.metadata.generation.unwrap_or_default();
     let before = plugin.status.clone().unwrap_or_default();
     let entries = live(&before.replicas, replicas, now);
-    let is_ready = |name: &str| replicas.and_then(|replicas| replicas.get(name)) != Some(&false);
     let counted: Vec<&PluginReplica> = before
         .replicas
         .iter()
-        .filter(|own| is_ready(&own.name) && entries.iter().any(|entry| entry.name == own.name))
+        .filter(|own| may_be_ready(&own.name, replicas) && entries.iter().any(|entry| entry.name == own.name))
         .collect();
     let first = entries.iter().map(|entry| entry.name).min();
     let hooks = before.replicas.iter().find(|entry| Some(entry.name.as_str()) == first);

@@ -18,11 +18,10 @@ pub(super) struct Isolation {
 
 #[derive(Default)]
 struct State {
-    in_force: bool,
-    /// Whether that has changed since the check before.
-    has_changed: bool,
-    /// The first check of those in a row at which a policy was absent or differed.
+    /// The first check of those in a row at which a policy was absent or differed. `None` while the policies are in force.
     faulty_since: Option<Instant>,
+    /// Whether the policies came into force or ceased to be in force since the check before.
+    has_changed: bool,
 }
 
 impl Isolation {
@@ -38,8 +37,7 @@ impl Isolation {
         let guards = read.map(|guards| guards.clone()).unwrap_or_default();
         let in_force = guards.all_in_force();
         let mut state = self.state.lock();
-        state.has_changed = state.in_force != in_force;
-        state.in_force = in_force;
+        state.has_changed = state.faulty_since.is_none() != in_force;
         state.faulty_since = if in_force { None } else { state.faulty_since.or_else(|| Some(Instant::now())) };
         Some((in_force, guards.faults()))
     }

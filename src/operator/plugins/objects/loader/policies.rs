@@ -47,9 +47,7 @@ pub(super) struct BoundPolicy {
 struct Tried {
     object: PolicyObject,
     plugin: Option<PluginRef>,
-    /// Whether the SandboxPlugin exists and can be read.
-    is_known: bool,
-    /// The reason why it cannot be read.
+    /// The reason why the SandboxPlugin cannot be read.
     unreadable: Option<String>,
 }
 
@@ -103,7 +101,6 @@ pub(super) fn update(
     let tried = Tried {
         object: PolicyObject { generation: 0, ..object.clone() },
         plugin: plugin.known().and_then(LoadedPlugin::plugin).cloned(),
-        is_known: plugin.known().is_some(),
         unreadable: match plugin {
             OfPolicy::Unreadable(error) => Some((*error).to_owned()),
             OfPolicy::Known(_) | OfPolicy::Absent => None,
