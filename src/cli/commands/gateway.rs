@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn the_manual_names_flags_that_exist_with_their_defaults() {
-        let manual = include_str!("../../../docs/gateway.md");
+        let manual = concat!(include_str!("../../../docs/gateway.md"), include_str!("../../../docs/inside.md"));
         let command = GatewayArgs::augment_args(clap::Command::new("gateway"));
         let find = |flag: &str| command.get_arguments().find(|arg| arg.get_long() == Some(flag));
         let token = TokenArgs::augment_args(clap::Command::new("token"));
