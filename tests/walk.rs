@@ -1,6 +1,8 @@
 //! Runs the commands of `docs/plugins/write-a-plugin.md` and compares their output with the page. Makes, builds and tests
-//! the plugin that `paddock plugin new` writes for each hook. None of this needs a cluster.
+//! the plugin that `paddock plugin new` writes for each hook. None of this needs a cluster. `e2e::plugin_walk` does the
+//! same for `docs/plugins/ship-a-plugin.md`, which needs one.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -8,6 +10,8 @@ use crate::e2e::programs::paddock;
 use crate::framework::{Capability, Outcome, Test, test};
 
 const PAGE: &str = include_str!("../docs/plugins/write-a-plugin.md");
+/// The name of the folder with the programs that a page calls.
+const PROGRAMS: &str = "bin";
 /// The text in an expected line that stands for any text.
 const ANY: &str = "…";
 
@@ -26,26 +30,42 @@ pub(crate) fn tests() -> Vec<Test> {
     tests
 }
 
-/// A command of the page, with the lines of its output.
-struct Step<'a> {
-    command: &'a str,
-    output: Vec<&'a str>,
+/// What a reader of the page does.
+#[derive(Debug, PartialEq, Eq)]
+enum Step<'a> {
+    /// Writes a file: a YAML block after a line that is only its name.
+    Write { name: &'a str, content: String },
+    /// Runs a command, which prints these lines.
+    Run { command: &'a str, output: Vec<&'a str> },
 }
 
-/// The commands in the blocks of the page.
+/// The files and the commands in the blocks of the page.
 fn steps(page: &str) -> Vec<Step<'_>> {
     let mut steps: Vec<Step<'_>> = Vec::new();
-    let mut inside = false;
+    let mut block = None;
+    let mut before = "";
     for line in page.lines() {
-        match (inside, line) {
-            (false, "```console") => inside = true,
-            (true, "```") => inside = false,
-            (true, line) => match (line.strip_prefix("$ "), steps.last_mut()) {
-                (Some(command), _) => steps.push(Step { command, output: vec![] }),
-                (None, Some(step)) => step.output.push(line),
-                (None, None) => {}
+        match (block, line) {
+            (None, "```yaml") => {
+                let name = before.strip_prefix('`').and_then(|line| line.strip_suffix("`:"));
+                steps.extend(name.map(|name| Step::Write { name, content: String::new() }));
+                block = Some(if name.is_some() { "yaml" } else { "" });
+            }
+            (None, "```console") => block = Some("console"),
+            (None, line) if line.starts_with("```") => block = Some(""),
+            (Some(_), "```") => block = None,
+            (Some("console"), line) => match (line.strip_prefix("$ "), steps.last_mut()) {
+                (Some(command), _) => steps.push(Step::Run { command, output: vec![] }),
+                (None, Some(Step::Run { output, .. })) => output.push(line),
+                (None, _) => {}
             },
-            (false, _) => {}
+            (Some("yaml"), line) => {
+                if let Some(Step::Write { content, .. }) = steps.last_mut() {
+                    content.push_str(line);
+                    content.push('\n');
+                }
+            }
+            (_, line) => before = if line.is_empty() { before } else { line },
         }
     }
     steps
@@ -94,31 +114,45 @@ fn differences() -> Outcome {
             return Err(format!("{expected:?} and {actual:?}: expected {same}").into());
         }
     }
-    let found = steps("```console\n$ a\nb\n```\nc\n```yaml\n$ d\n```\n```console\n$ e\n```\n");
-    let found: Vec<_> = found.iter().map(|step| (step.command, step.output.len())).collect();
-    if found == [("a", 1), ("e", 0)] { Ok(()) } else { Err(format!("{found:?}").into()) }
+    let found = steps(
+        "```console\n$ a\nb\n```\nc\n```yaml\n$ d\n```\n```text\n$ x\n```\n`f.yaml`:\n\n```yaml\ng\n  h\n```\n\
+         ```console\n$ e\n```\n",
+    );
+    let expected = [
+        Step::Run { command: "a", output: vec!["b"] },
+        Step::Write { name: "f.yaml", content: "g\n  h\n".to_owned() },
+        Step::Run { command: "e", output: vec![] },
+    ];
+    if found == expected { Ok(()) } else { Err(format!("{found:?}").into()) }
 }
 
-/// A folder in this clone, so that the SDK is found, and the program.
-struct Workplace {
+/// A folder in this clone, so that the SDK is found, and the programs on the `PATH`.
+pub(crate) struct Workplace {
     folder: tempfile::TempDir,
-    path: std::ffi::OsString,
+    path: OsString,
+    /// Further variables of the environment.
+    pub(crate) variables: Vec<(&'static str, OsString)>,
 }
 
 impl Workplace {
-    fn new() -> Result<Self, Box<dyn std::error::Error>> {
+    pub(crate) fn new() -> Result<Self, Box<dyn std::error::Error>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let program = runtime.block_on(paddock());
         let target = root().join("target/tmp");
         std::fs::create_dir_all(&target)?;
         let folder = tempfile::TempDir::with_prefix_in("walk-", target)?;
         // A folder with this program alone, since the folder of the build contains others.
-        let bin = folder.path().join("bin");
+        let bin = folder.path().join(PROGRAMS);
         std::fs::create_dir(&bin)?;
         std::os::unix::fs::symlink(program, bin.join("paddock"))?;
         let paths = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths(std::iter::once(bin).chain(std::env::split_paths(&paths)))?;
-        Ok(Self { folder, path })
+        Ok(Self { folder, path, variables: Vec::new() })
+    }
+
+    /// The folder with the programs that a page calls.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.folder.path().join(PROGRAMS)
     }
 
     /// Runs a command of a shell. Returns whether it succeeds, and its output with its errors at the end.
@@ -131,6 +165,7 @@ impl Workplace {
         shell.args(["-c", command]).current_dir(folder).stdin(Stdio::null());
         // The folder in which the plugins of this repository are built, so that their dependencies are compiled once.
         shell.env("CARGO_TARGET_DIR", root().join("target/plugins")).env("PATH", &self.path).env_remove("RUST_LOG");
+        shell.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let output = shell.output()?;
         let own = |line: &&str| line.starts_with("error:") || line.starts_with("note:");
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -148,17 +183,17 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the folder of the repository")
 }
 
-fn page() -> Outcome {
-    let workplace = Workplace::new().map_err(|error| error.to_string())?;
+/// Does what a page says, in the folder of the workplace.
+pub(crate) fn follow(workplace: &Workplace, page: &str) -> Outcome {
     let mut folder = workplace.folder.path().to_owned();
-    let steps = steps(PAGE);
-    for verb in ["new", "build", "test", "question", "run", "bench", "check"] {
-        let shown = steps.iter().any(|step| step.command.starts_with(&format!("paddock plugin {verb}")));
-        if !shown {
-            return Err(format!("the page does not show `paddock plugin {verb}`").into());
-        }
-    }
-    for Step { command, output } in steps {
+    for step in steps(page) {
+        let (command, output) = match step {
+            Step::Write { name, content } => {
+                std::fs::write(folder.join(name), content)?;
+                continue;
+            }
+            Step::Run { command, output } => (command, output),
+        };
         if let Some(to) = command.strip_prefix("cd ") {
             folder.push(to);
             continue;
@@ -175,6 +210,26 @@ fn page() -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Fails if a page does not show one of these commands.
+pub(crate) fn shows(page: &str, commands: &[&str]) -> Outcome {
+    let steps = steps(page);
+    for wanted in commands {
+        let shown = |step: &Step<'_>| matches!(step, Step::Run { command, .. } if command.starts_with(wanted));
+        if !steps.iter().any(shown) {
+            return Err(format!("the page does not show `{wanted}`").into());
+        }
+    }
+    Ok(())
+}
+
+fn page() -> Outcome {
+    let verbs =
+        ["new", "build", "test", "question", "run", "bench", "check"].map(|verb| format!("paddock plugin {verb}"));
+    shows(PAGE, &verbs.each_ref().map(String::as_str))?;
+    let workplace = Workplace::new().map_err(|error| error.to_string())?;
+    follow(&workplace, PAGE)
 }
 
 fn template(hook: &str) -> Outcome {

@@ -55,6 +55,7 @@ mod plugin_artifacts;
 mod plugin_objects;
 mod plugin_registry;
 mod plugin_settings;
+mod plugin_walk;
 mod plugins;
 mod policies;
 mod pool;
@@ -109,6 +110,7 @@ pub(crate) fn tests() -> Vec<Test> {
         plugin_objects::tests(),
         plugin_registry::tests(),
         plugin_settings::tests(),
+        plugin_walk::tests(),
         policies::tests(),
         guard::tests(),
         webhook::tests(),

@@ -24,18 +24,18 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// A cluster with registries of its own, and an operator that knows them.
-struct Scene {
-    cluster: Cluster,
+pub(super) struct Scene {
+    pub(super) cluster: Cluster,
     system: TestNamespace,
     account: PathBuf,
     operator: Operator,
-    registry: Registry,
+    pub(super) registry: Registry,
     /// A registry that one test stops.
     unsteady: Registry,
     plain: Registry,
 }
 
-async fn scene() -> &'static Scene {
+pub(super) async fn scene() -> &'static Scene {
     static SCENE: OnceCell<Scene> = OnceCell::const_new();
     SCENE.get_or_init(Scene::start).await
 }
@@ -45,8 +45,9 @@ impl Scene {
         let start = async |access| Registry::start(access).await.expect("a registry");
         let registry = start(RegistryAccess::Protected).await;
         let (unsteady, plain) = (start(RegistryAccess::Protected).await, start(RegistryAccess::Plain).await);
-        let flags = ["--webhook=off", "--plugin-pull-secret=registry-credentials,wrong-credentials"];
-        let (cluster, account) = setup::control_plane_with(Options { nodes: 1, ..Options::default() }, &flags).await;
+        let flags = ["--webhook=off", "--plugin-pull-secret=registry-credentials,wrong-credentials,plugin-registry"];
+        let (cluster, account) =
+            setup::control_plane_with(Options { nodes: 1, ..Options::default().with_isolation() }, &flags).await;
         for (name, registry) in [("steady", &registry), ("unsteady", &unsteady)] {
             std::fs::write(authority(&cluster, name), registry.authority()).expect("a file");
         }
@@ -101,7 +102,7 @@ impl Scene {
 }
 
 /// The file with the certificate of a registry.
-fn authority(cluster: &Cluster, name: &str) -> PathBuf {
+pub(super) fn authority(cluster: &Cluster, name: &str) -> PathBuf {
     cluster.dir().join(format!("{name}.crt"))
 }
 
