@@ -50,6 +50,7 @@ const WORTH_EVERY: u64 = 4;
 
 impl Plugin for PoolSeasonal {
     type Settings = Settings;
+    const SETTINGS_SCHEMA: &'static str = include_str!("settings.schema.json");
 
     fn check(settings: &Settings) -> Result<(), String> {
         settings.check()

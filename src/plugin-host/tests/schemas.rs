@@ -78,6 +78,18 @@ fn schemas_of_the_built_ins_accept_what_the_plugins_accept() {
             ],
         ),
         (
+            "pool-seasonal",
+            vec![
+                r#"{"hitRate":0.5,"learnWeeks":1,"memoryWeeks":12,"refillSeconds":0.1,"peakBuckets":4294967295}"#,
+                r#"{"hitRate":0.9999,"learnWeeks":12,"memoryWeeks":1,"halfLifeBuckets":86400,"releaseSeconds":1}"#,
+            ],
+            vec![
+                (r#"{"hitRate":1}"#, "/hitRate: must be at most 0.9999, is 1"),
+                (r#"{"learnWeeks":13}"#, "/learnWeeks: must be at most 12, is 13"),
+                (r#"{"memoryWeeks":"four"}"#, "/memoryWeeks: must be an integer, is a string"),
+            ],
+        ),
+        (
             "idle-timeout",
             vec![
                 r#"{"tiers":["throttle","suspend","hibernate","delete"]}"#,
