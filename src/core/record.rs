@@ -254,16 +254,10 @@ impl Decision {
         record
     }
 
-    /// An estimate of the memory that the decision needs, in bytes. It is linear in what users and plugins filled.
+    /// An estimate of the memory that the decision needs, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let answer = match &self.result {
-            Ok(Answer::Admission(answer)) => answer.patch.as_ref().map_or(0, String::len),
-            Ok(Answer::Idle(answer)) => answer.state.as_ref().map_or(0, Vec::len),
-            Ok(Answer::PoolSize(answer)) => answer.state.as_ref().map_or(0, Vec::len),
-            Ok(Answer::RuntimeClass(_)) | Err(_) => 0,
-        };
-        question_bytes(&self.request).saturating_add(answer)
+        decision_bytes(&self.request, &self.result)
     }
 }
 
@@ -273,9 +267,10 @@ pub fn settings_digest(settings: &str) -> String {
     format!("sha256:{:x}", Sha256::digest(settings))
 }
 
-/// The part of [`Decision::bytes`] that the request needs, without its copy.
+/// An estimate of the memory that a decision needs, in bytes, without its copy. It is linear in what users and plugins
+/// filled.
 #[must_use]
-pub fn question_bytes(request: &PluginRequest) -> usize {
+pub fn decision_bytes(request: &PluginRequest, result: &Result<Answer, Failure>) -> usize {
     /// The fields of fixed size, and the texts with a limit: names, reasons, messages and warnings.
     const FIXED: usize = 8 * 1024;
     let map =
@@ -292,7 +287,13 @@ pub fn question_bytes(request: &PluginRequest) -> usize {
         Question::Idle(question) => map(&question.labels) + question.state.len(),
         Question::PoolSize(question) => map(&question.labels) + question.state.len(),
     };
-    FIXED + request.settings.len() + variable
+    let answer = match result {
+        Ok(Answer::Admission(answer)) => answer.patch.as_ref().map_or(0, String::len),
+        Ok(Answer::Idle(answer)) => answer.state.as_ref().map_or(0, Vec::len),
+        Ok(Answer::PoolSize(answer)) => answer.state.as_ref().map_or(0, Vec::len),
+        Ok(Answer::RuntimeClass(_)) | Err(_) => 0,
+    };
+    FIXED + request.settings.len() + variable + answer
 }
 
 impl Record {

@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use paddock_kube::budget::{Budget, Bytes};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::budget::{Budget, Bytes};
 use crate::limits;
 
 /// The verdict about the framing of one request.

@@ -14,7 +14,6 @@ mod answer;
 pub mod arrival;
 pub mod authorize;
 mod body;
-mod budget;
 mod client;
 pub mod config;
 mod drain;

@@ -17,6 +17,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use paddock_kube::budget::{Budget, Bytes};
 use paddock_kube::peer::Peer;
 use tracing::debug;
 
@@ -27,7 +28,6 @@ use crate::answer;
 use crate::arrival::Arrival;
 use crate::authorize::Caller;
 use crate::body::{Body, BodyError, BodyGuard, Exceeded, Guarded, Limited, Moving, full};
-use crate::budget::{Budget, Bytes};
 use crate::client::Client;
 use crate::config::ProxyConfig;
 use crate::drain::Drain;

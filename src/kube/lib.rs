@@ -13,6 +13,7 @@
 
 pub mod auth;
 pub mod backoff;
+pub mod budget;
 pub mod client;
 pub mod clock;
 pub mod cluster;

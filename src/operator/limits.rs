@@ -235,8 +235,9 @@ pub const RECENT_DECISIONS_BYTES: usize = 4 * 1024 * 1024;
 /// otherwise. It holds some ten thousand decisions.
 pub const RECORDING_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The decisions that wait to be recorded: those of some seconds on a busy operator.
-pub const RECORD_QUEUE: usize = 1024;
+/// The decisions that wait to be recorded: those of some seconds on a busy operator. The bytes limit them first, because
+/// each decision counts as eight kilobytes at least, and the namespaces share the bytes.
+pub const RECORD_QUEUE: usize = 2048;
 
 /// The bytes of these decisions together. The largest question has two objects of 1.5 MiB each.
 pub const RECORD_QUEUE_BYTES: usize = 16 * 1024 * 1024;

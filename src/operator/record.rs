@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use paddock_core::question::{Answer, Failure, PluginRequest};
-use paddock_core::record::{Decision, Record, Subject, question_bytes};
+use paddock_core::record::{Decision, Record, Subject, decision_bytes};
 use paddock_plugin_host::Usage;
 use parking_lot::Mutex;
 
@@ -105,10 +105,10 @@ impl Recorder {
     ) {
         let Shared { recent, written, .. } = &*self.shared;
         let chosen = written.as_ref().filter(|written| written.chance.lock().f64() < written.sample);
-        let needed = question_bytes(request);
+        let bytes = decision_bytes(request, result);
         // The copy of a large question takes time, so there is none that nobody keeps.
-        let chosen = chosen.filter(|written| written.queue.has_room(needed));
-        if chosen.is_none() && !recent.takes(needed) {
+        let chosen = chosen.and_then(|written| Some((written, written.queue.room(&subject.object.namespace, bytes)?)));
+        if chosen.is_none() && !recent.takes(bytes) {
             return;
         }
         let decision = Arc::new(Decision {
@@ -120,8 +120,8 @@ impl Recorder {
             memory_bytes: usage.memory_bytes as u64,
             took,
         });
-        if let Some(written) = chosen {
-            written.queue.push(Arc::clone(&decision));
+        if let Some((written, room)) = chosen {
+            written.queue.push(Arc::clone(&decision), room);
         }
         recent.push(decision);
     }

@@ -2,10 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use paddock_core::record::Decision;
+use paddock_kube::budget::{Budget, Bytes};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
@@ -18,16 +18,19 @@ const WRITTEN: &str = "written";
 const DROPPED: &str = "dropped";
 const FAILED: &str = "failed";
 
-/// The decisions that wait for the thread. A decision that finds no room is dropped and counted.
+/// The decisions that wait for the thread. A decision that finds no room is dropped and counted. The namespaces share the
+/// room, so that a busy one leaves some for the others.
 pub(super) struct Queue {
     sender: mpsc::Sender<Work>,
-    /// The bytes of the decisions that wait.
-    waiting: Arc<AtomicUsize>,
+    room: Budget<String>,
     metrics: Metrics,
 }
 
+/// The room of a decision in the queue.
+pub(super) type Room = Bytes<String>;
+
 enum Work {
-    Write(Arc<Decision>),
+    Write(Arc<Decision>, Room),
     /// Nothing follows. The sender learns that everything is written.
     End(oneshot::Sender<()>),
 }
@@ -36,27 +39,22 @@ impl Queue {
     /// Starts the thread.
     pub(super) fn start(sink: Sink, annotation_domains: Arc<[String]>, metrics: Metrics) -> io::Result<Self> {
         let (sender, work) = mpsc::channel(limits::RECORD_QUEUE);
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let writer =
-            Writer { sink, annotation_domains, waiting: Arc::clone(&waiting), metrics: metrics.clone(), warned: None };
+        let writer = Writer { sink, annotation_domains, metrics: metrics.clone(), warned: None };
         std::thread::Builder::new().name("decisions".to_owned()).spawn(move || writer.run(work))?;
-        Ok(Self { sender, waiting, metrics })
+        Ok(Self { sender, room: Budget::new(limits::RECORD_QUEUE_BYTES), metrics })
     }
 
-    /// Whether there is room for these bytes. Counts the decision as dropped if not.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
-        let room = self.waiting.load(Ordering::Relaxed).saturating_add(bytes) <= limits::RECORD_QUEUE_BYTES;
-        if !room {
+    /// The room for a decision of a namespace with these bytes. Counts the decision as dropped if there is none.
+    pub(super) fn room(&self, namespace: &str, bytes: usize) -> Option<Room> {
+        let room = self.room.take(&namespace.to_owned(), bytes);
+        if room.is_none() {
             self.metrics.recorded(DROPPED);
         }
         room
     }
 
-    pub(super) fn push(&self, decision: Arc<Decision>) {
-        let bytes = decision.bytes();
-        self.waiting.fetch_add(bytes, Ordering::Relaxed);
-        if self.sender.try_send(Work::Write(decision)).is_err() {
-            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+    pub(super) fn push(&self, decision: Arc<Decision>, room: Room) {
+        if self.sender.try_send(Work::Write(decision, room)).is_err() {
             self.metrics.recorded(DROPPED);
         }
     }
@@ -80,7 +78,6 @@ impl Queue {
 struct Writer {
     sink: Sink,
     annotation_domains: Arc<[String]>,
-    waiting: Arc<AtomicUsize>,
     metrics: Metrics,
     /// The time of the last warning.
     warned: Option<Instant>,
@@ -90,9 +87,8 @@ impl Writer {
     fn run(mut self, mut work: mpsc::Receiver<Work>) {
         while let Some(work) = work.blocking_recv() {
             match work {
-                Work::Write(decision) => {
+                Work::Write(decision, _room) => {
                     let result = self.write(&decision);
-                    self.waiting.fetch_sub(decision.bytes(), Ordering::Relaxed);
                     self.metrics.recorded(result);
                 }
                 Work::End(done) => {

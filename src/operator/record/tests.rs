@@ -11,11 +11,11 @@ use super::*;
 
 const SECRET: &str = "hunter2-very-secret";
 
-fn subject(name: &str) -> Arc<Subject> {
+fn subject(namespace: &str, name: &str) -> Arc<Subject> {
     let object = ObjectName {
         group: String::new(),
         kind: "Pod".into(),
-        namespace: "agents".into(),
+        namespace: namespace.into(),
         name: name.into(),
         uid: None,
     };
@@ -46,8 +46,12 @@ fn allow() -> Result<Answer, Failure> {
 }
 
 fn decided(recorder: &Recorder, name: &str, request: &PluginRequest) {
-    let usage = Usage { fuel: 5, memory_bytes: 65536 };
-    recorder.decided((Timestamp::UNIX_EPOCH, &subject(name)), request, &allow(), (usage, Duration::from_micros(3)));
+    decided_in("agents", recorder, name, request);
+}
+
+fn decided_in(namespace: &str, recorder: &Recorder, name: &str, request: &PluginRequest) {
+    let (subject, usage) = (subject(namespace, name), Usage { fuel: 5, memory_bytes: 65536 });
+    recorder.decided((Timestamp::UNIX_EPOCH, &subject), request, &allow(), (usage, Duration::from_micros(3)));
 }
 
 fn recorder(config: &RecordConfig) -> (Recorder, Metrics) {
@@ -196,6 +200,34 @@ fn memory_holds_a_number_of_decisions_and_of_bytes() {
     let (none, _) = recorder(&RecordConfig { recent: 0, ..RecordConfig::default() });
     decided(&none, "a", &with_secret());
     assert!(names(&none).is_empty());
+}
+
+/// Neither many decisions nor large ones of one namespace displace those of another.
+#[test]
+fn busy_namespace_displaces_its_own_decisions_alone() {
+    let large = request(&json!({"spec": "x".repeat(limits::RECENT_DECISIONS_BYTES / 5)}));
+    for (recent, request) in [(8, with_secret()), (usize::MAX, large)] {
+        let (recorder, _) = recorder(&RecordConfig { recent, ..RecordConfig::default() });
+        for name in ["first", "second"] {
+            decided_in("good", &recorder, name, &with_secret());
+        }
+        for number in 0..100 {
+            decided_in("hostile", &recorder, &number.to_string(), &request);
+        }
+        decided_in("good", &recorder, "third", &with_secret());
+        decided_in("hostile", &recorder, "last", &request);
+        let kept: Vec<String> = recorder.recent(|_| true).map(|record| record.object.name).collect();
+        assert_eq!(kept[..3], ["last", "third", "99"], "the newest first");
+        assert_eq!(kept[kept.len() - 2..], ["second", "first"], "{kept:?}");
+        assert!(kept.len() >= 5 && kept.len() <= 8, "{kept:?}");
+    }
+    // Namespaces with equal shares lose the oldest decision.
+    let (recorder, _) = recorder(&RecordConfig { recent: 3, ..RecordConfig::default() });
+    for namespace in ["a", "b", "c", "d", "e"] {
+        decided_in(namespace, &recorder, namespace, &with_secret());
+    }
+    let kept: Vec<String> = recorder.recent(|_| true).map(|record| record.object.name).collect();
+    assert_eq!(kept, ["e", "d", "c"]);
 }
 
 #[tokio::test]

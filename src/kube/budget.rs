@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use paddock_kube::turns::may_take;
 use parking_lot::Mutex;
+
+use crate::turns::may_take;
 
 /// The budget. Clones are handles on the same bytes.
 #[derive(Debug)]
-pub(crate) struct Budget<K>(Arc<Mutex<Table<K>>>);
+pub struct Budget<K>(Arc<Mutex<Table<K>>>);
 
 #[derive(Debug)]
 struct Table<K> {
@@ -25,20 +26,23 @@ impl<K> Clone for Budget<K> {
 
 /// Some bytes of a budget. Dropping them gives them back.
 #[derive(Debug)]
-pub(crate) struct Bytes<K: Eq + Hash> {
+pub struct Bytes<K: Eq + Hash> {
     of: Budget<K>,
     group: K,
     count: usize,
 }
 
 impl<K: Eq + Hash + Clone> Budget<K> {
-    pub(crate) fn new(bytes: usize) -> Self {
+    /// A budget of this many bytes.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
         Self(Arc::new(Mutex::new(Table { free: bytes, groups: HashMap::new() })))
     }
 
     /// Takes bytes for a group, unless the budget is used up, or the group has its share. One group alone gets eight
     /// ninths of all bytes.
-    pub(crate) fn take(&self, group: &K, count: usize) -> Option<Bytes<K>> {
+    #[must_use]
+    pub fn take(&self, group: &K, count: usize) -> Option<Bytes<K>> {
         let mut table = self.0.lock();
         let free = table.free.checked_sub(count)?;
         let held = table.groups.get(group).copied().unwrap_or(0);
