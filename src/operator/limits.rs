@@ -53,9 +53,16 @@ pub const WATCH_FAILURE_GAP: Duration =
 /// an attempt may hang until the connection gives up.
 pub const WATCH_START_FAILURE_GAP: Duration = WATCH_FAILURE_GAP.saturating_add(paddock_kube::limits::READ_TIMEOUT);
 
-/// The longest time for one list of CPU use, in all its pages. It is below
+/// The longest time for one list of CPU use, in all its pages and namespaces. It is below
 /// [`LIST_AT_MOST`](paddock_core::cpu_use::LIST_AT_MOST), and below the interval that is usual.
 pub const CPU_METRICS_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The longest time for the list of one namespace alone. metrics-server answers within milliseconds from its memory.
+pub const CPU_METRICS_NAMESPACE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The time for which each namespace is listed alone after the list of all of them was too large or too slow. Otherwise,
+/// every interval would begin with such a list.
+pub const CPU_METRICS_APART: Duration = Duration::from_mins(10);
 
 /// The number of pods in one page of such a list. metrics-server keeps its samples in memory and answers with all of them.
 pub const CPU_METRICS_PAGE: u32 = 500;

@@ -2,7 +2,11 @@
 //!
 //! The API cannot be watched, so it is listed at an interval, and only while an idle plugin may ask for the CPU use of a
 //! Sandbox. A sample makes no key due. Without the API, the plugins get no CPU use, and nothing else changes.
+//!
+//! One list has the pods of all namespaces. Users choose the labels in it. If it is too large or too slow, each namespace
+//! is listed alone for a while, and its failure is its own.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +27,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tracing::{info, warn};
 
 use crate::limits;
@@ -55,6 +59,7 @@ enum Failure {
     Absent,
     Forbidden(String),
     TooLarge,
+    TooSlow,
     Failed(String),
 }
 
@@ -63,12 +68,20 @@ impl Failure {
         match self {
             Failure::Absent => CpuUseResult::Absent,
             Failure::Forbidden(_) => CpuUseResult::Forbidden,
-            Failure::TooLarge | Failure::Failed(_) => CpuUseResult::Failed,
+            Failure::TooLarge | Failure::TooSlow | Failure::Failed(_) => CpuUseResult::Failed,
         }
     }
 
-    /// What is wrong and what would be right, for people.
-    fn text(&self) -> String {
+    /// Whether the list of a part can succeed where that of the whole failed.
+    fn is_of_size(&self) -> bool {
+        match self {
+            Failure::TooLarge | Failure::TooSlow => true,
+            Failure::Absent | Failure::Forbidden(_) | Failure::Failed(_) => false,
+        }
+    }
+
+    /// What is wrong in these namespaces, or everywhere if there are none, and what would be right, for people.
+    fn text(&self, namespaces: &[Arc<str>]) -> String {
         let resource = format!("{}.{}", pod_metrics::RESOURCE, pod_metrics::GROUP);
         let problem = match self {
             Failure::Absent => format!("the API server does not serve {resource}; install metrics-server"),
@@ -79,9 +92,54 @@ impl Failure {
             Failure::TooLarge => {
                 format!("a list of {resource} has more than {} MiB", limits::CPU_METRICS_BYTES_MAX >> 20)
             }
+            Failure::TooSlow => format!("a list of {resource} takes too long"),
             Failure::Failed(message) => format!("{resource} cannot be listed: {message}"),
         };
-        format!("CPU use: idle plugins do not get it: {problem}")
+        let place = match namespaces {
+            [] => String::new(),
+            [only] => format!(" in the namespace {only}"),
+            [first, more @ ..] => format!(" in the namespace {first} and {} more", more.len()),
+        };
+        format!("CPU use: idle plugins do not get it{place}: {problem}")
+    }
+}
+
+/// The result of a list: the pods that were listed, and the failure of the others.
+struct Listed {
+    pods: usize,
+    failure: Option<Failure>,
+    /// The namespaces that failed. Empty if they were not listed one by one.
+    namespaces: Vec<Arc<str>>,
+}
+
+impl From<Result<usize, Failure>> for Listed {
+    fn from(whole: Result<usize, Failure>) -> Self {
+        let (pods, failure) = whole.map_or_else(|failure| (0, Some(failure)), |pods| (pods, None));
+        Self { pods, failure, namespaces: Vec::new() }
+    }
+}
+
+/// The memory of the lists of single namespaces.
+#[derive(Default)]
+struct Apart {
+    /// The time until which each namespace is listed alone.
+    until: Option<Instant>,
+    /// The end of the last list of each namespace, and whether it failed.
+    last: BTreeMap<Arc<str>, (bool, Instant)>,
+}
+
+impl Apart {
+    /// The namespaces in the order in which they are listed: those that failed come last, and then those that were listed
+    /// most recently. So no namespace takes the time of one that can be listed, and each one has its turn.
+    fn order(&mut self, needed: &[Arc<str>]) -> Vec<Arc<str>> {
+        let still: BTreeSet<&Arc<str>> = needed.iter().collect();
+        self.last.retain(|namespace, _| still.contains(namespace));
+        let mut order = needed.to_vec();
+        order.sort_by_key(|namespace| match self.last.get(namespace) {
+            Some((failed, at)) => (*failed, Some(*at)),
+            None => (false, None),
+        });
+        order
     }
 }
 
@@ -94,7 +152,7 @@ impl CpuUseLists {
         }
         let mut ticks = interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last = CpuUseResult::Served;
+        let (mut last, mut apart) = (CpuUseResult::Served, Apart::default());
         loop {
             ticks.tick().await;
             let needed = self.world.read(World::namespaces_that_need_cpu_use);
@@ -102,30 +160,50 @@ impl CpuUseLists {
                 self.fault.send_if_modified(|fault| fault.take().is_some());
                 continue;
             }
-            let listed = timeout(limits::CPU_METRICS_TIMEOUT, self.list(&needed)).await;
-            let listed = listed.unwrap_or_else(|_elapsed| {
-                Err(Failure::Failed(format!("no complete reply in {} s", limits::CPU_METRICS_TIMEOUT.as_secs())))
-            });
+            let listed = self.list(&needed, &mut apart).await;
             let _no_keys = self.world.observe(Observed::CpuUseListed, self.world.now());
             last = self.report(listed, last);
         }
     }
 
-    /// Lists the pods of Sandboxes, and returns their number. A namespace whose objects are too large hides only its own.
-    async fn list(&self, needed: &[Arc<str>]) -> Result<usize, Failure> {
-        match self.list_in(self.namespace.as_deref()).await {
-            Err(Failure::TooLarge) if self.namespace.is_none() => {
-                let (mut pods, mut failure) = (0, None);
-                for namespace in needed {
-                    match self.list_in(Some(namespace)).await {
-                        Ok(more) => pods += more,
-                        Err(error) => failure = Some(error),
-                    }
+    /// Lists the pods of Sandboxes.
+    async fn list(&self, needed: &[Arc<str>], apart: &mut Apart) -> Listed {
+        let end = Instant::now() + limits::CPU_METRICS_TIMEOUT;
+        if apart.until.is_none_or(|until| until <= Instant::now()) {
+            let whole = timeout_at(end, self.list_in(self.namespace.as_deref())).await.unwrap_or(Err(Failure::TooSlow));
+            match whole {
+                Err(failure) if self.namespace.is_none() && failure.is_of_size() => {
+                    apart.until = Some(Instant::now() + limits::CPU_METRICS_APART);
                 }
-                failure.map_or(Ok(pods), Err)
+                whole => return whole.into(),
             }
-            listed => listed,
         }
+        self.list_each(needed, apart, end).await
+    }
+
+    /// Lists each namespace alone. A namespace that was not listed before the end has its turn in the next list.
+    async fn list_each(&self, needed: &[Arc<str>], apart: &mut Apart, end: Instant) -> Listed {
+        let mut listed = Listed::from(Ok(0));
+        for namespace in apart.order(needed) {
+            let left = end.saturating_duration_since(Instant::now()).min(limits::CPU_METRICS_NAMESPACE_TIMEOUT);
+            if left.is_zero() {
+                listed.failure.get_or_insert(Failure::TooSlow);
+                listed.namespaces.push(namespace);
+                continue;
+            }
+            let result = timeout(left, self.list_in(Some(&namespace))).await.unwrap_or(Err(Failure::TooSlow));
+            apart.last.insert(namespace.clone(), (result.is_err(), Instant::now()));
+            match result {
+                Ok(pods) => listed.pods += pods,
+                // These are the same for every namespace.
+                Err(failure @ (Failure::Absent | Failure::Forbidden(_))) => return Listed::from(Err(failure)),
+                Err(failure) => {
+                    listed.failure.get_or_insert(failure);
+                    listed.namespaces.push(namespace);
+                }
+            }
+        }
+        listed
     }
 
     async fn list_in(&self, namespace: Option<&str>) -> Result<usize, Failure> {
@@ -182,11 +260,10 @@ impl CpuUseLists {
     }
 
     /// Reports the result, in the log only if it is not the last one.
-    fn report(&self, listed: Result<usize, Failure>, last: CpuUseResult) -> CpuUseResult {
-        let (result, pods, fault) = match listed {
-            Ok(pods) => (CpuUseResult::Served, pods, None),
-            Err(failure) => (failure.result(), 0, Some(failure.text())),
-        };
+    fn report(&self, listed: Listed, last: CpuUseResult) -> CpuUseResult {
+        let Listed { pods, failure, namespaces } = listed;
+        let result = failure.as_ref().map_or(CpuUseResult::Served, Failure::result);
+        let fault = failure.map(|failure| failure.text(&namespaces));
         self.metrics.cpu_use_listed(result, pods);
         if result != last {
             match &fault {

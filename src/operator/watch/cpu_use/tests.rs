@@ -20,7 +20,12 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const ALL: &str = "/apis/metrics.k8s.io/v1beta1/pods";
 
 /// The reply to a request: its status and its body. The path has the query of the page.
-type Answers = Arc<dyn Fn(&str) -> (u16, String) + Send + Sync>;
+type Answers = Arc<dyn Fn(&str) -> Reply + Send + Sync>;
+
+enum Reply {
+    Now((u16, String)),
+    Never,
+}
 
 struct Bench {
     world: SharedWorld,
@@ -32,6 +37,10 @@ struct Bench {
 }
 
 fn bench(namespace: Option<&str>, answers: impl Fn(&str) -> (u16, String) + Send + Sync + 'static) -> Bench {
+    bench_with(namespace, move |path| Reply::Now(answers(path)))
+}
+
+fn bench_with(namespace: Option<&str>, answers: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Bench {
     let requests: Arc<Mutex<Vec<String>>> = Arc::default();
     let answers = Arc::new(Mutex::new(Arc::new(answers) as Answers));
     let (seen, answering) = (requests.clone(), answers.clone());
@@ -40,7 +49,7 @@ fn bench(namespace: Option<&str>, answers: impl Fn(&str) -> (u16, String) + Send
         let answer = answering.lock().unwrap().clone();
         seen.lock().unwrap().push(path.clone());
         async move {
-            let (status, body) = answer(&path);
+            let Reply::Now((status, body)) = answer(&path) else { return std::future::pending().await };
             Ok::<_, Infallible>(Response::builder().status(status).body(ReplyBody::from(body)).unwrap())
         }
     });
@@ -92,7 +101,7 @@ impl Bench {
     }
 
     fn answer(&self, answers: impl Fn(&str) -> (u16, String) + Send + Sync + 'static) {
-        *self.answers.lock().unwrap() = Arc::new(answers);
+        *self.answers.lock().unwrap() = Arc::new(move |path| Reply::Now(answers(path)));
     }
 
     /// The CPU use of the Sandbox of a namespace, according to the World.
@@ -241,8 +250,45 @@ async fn namespace_whose_list_is_too_large_hides_only_its_own() {
     bench.bind();
     first().await;
     assert_eq!((bench.used("ns"), bench.used("hostile")), (Some(250), None));
-    assert!(bench.fault().contains("more than 32 MiB") && bench.listed(), "{}", bench.fault());
-    assert!(bench.lists("failed") > 0);
+    let fault = bench.fault();
+    assert!(fault.contains("in the namespace hostile: ") && fault.contains("more than 32 MiB"), "{fault}");
+    assert!(bench.listed() && bench.lists("failed") > 0);
+    let text = String::from_utf8(bench.metrics.text().unwrap()).unwrap();
+    assert!(text.contains("paddock_cpu_use_pods 1\n"), "the pods of the other namespace count");
+    // The large list of all namespaces is not repeated at every interval.
+    let mut asked = bench.requests();
+    for _ in 0..25 {
+        next().await;
+        asked.extend(bench.requests());
+    }
+    let of_all = asked.iter().filter(|path| path.starts_with(&format!("{ALL}?"))).count();
+    assert_eq!((of_all, asked.len()), (2, 2 + 26 * 2));
+}
+
+/// Namespaces whose lists hang come first in the alphabet, and there are too many of them for one interval.
+#[tokio::test(start_paused = true)]
+async fn namespaces_whose_lists_hang_take_the_time_of_no_other() {
+    let hostile = ["a1", "a2", "a3", "a4", "a5", "a6", "a7"];
+    let bench = bench_with(None, move |path| match path.split(['/', '?']).nth(5) {
+        Some("ns") => Reply::Now(page(&json!([sample("ns", "250m")]), "")),
+        _ => Reply::Never,
+    });
+    bench.add("ns");
+    hostile.iter().for_each(|namespace| bench.add(namespace));
+    bench.bind();
+    // The first list takes all of its time, and so do those of the first namespaces.
+    let mut seen = 0;
+    for _ in 0..12 {
+        next().await;
+        seen += u32::from(bench.used("ns").is_some());
+    }
+    assert!(seen >= 9, "{seen}");
+    let listed = bench.requests();
+    let count =
+        |namespace: &str| listed.iter().filter(|path| path.contains(&format!("namespaces/{namespace}/"))).count();
+    assert!(count("ns") >= 9, "at every interval");
+    assert!(hostile.iter().all(|namespace| count(namespace) >= 2), "each one has its turn: {listed:?}");
+    assert!(bench.fault().contains("takes too long"), "{}", bench.fault());
 }
 
 #[tokio::test(start_paused = true)]
