@@ -25,8 +25,8 @@ use crate::common::{Hook, NameRef};
 pub struct SandboxPluginSpec {
     /// The place that the component comes from.
     pub source: ComponentSource,
-    /// The digest of the component: `sha256:` and 64 hex digits. A component with another digest is refused. If absent,
-    /// every component of the source is accepted.
+    /// The digest of the component: `sha256:` and 64 hex digits. A component with another digest is refused. One that is in
+    /// use decides for a minute at most, and then its policies fail. If absent, every component of the source is accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
     pub digest: Option<String>,

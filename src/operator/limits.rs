@@ -204,6 +204,14 @@ pub const PLUGIN_PULL_UPDATES: usize = 8;
 /// The interval between two trials of a plugin, while the calls of other plugins leave no memory for a trial.
 pub const PLUGIN_TRIAL_RETRY: Duration = Duration::from_secs(1);
 
+/// The time for which a component still decides after `spec.digest` of its SandboxPlugin excluded it, while the source has
+/// not given the wanted one. A pull and a compilation take some seconds, and a registry that restarts is away for some.
+pub const PLUGIN_PIN_WAIT: Duration = Duration::from_secs(60);
+
+/// The same time, while the source has another component than the wanted one. The watches of the SandboxPlugin and of the
+/// ConfigMap with the component may deliver a change of both in any order, some milliseconds apart.
+pub const PLUGIN_MISMATCH_WAIT: Duration = Duration::from_secs(5);
+
 /// The interval at which a replica writes the numbers of a plugin's calls, if they changed. Dashboards read the metrics
 /// instead, and one write in a minute for each plugin and replica costs little.
 pub const PLUGIN_CALLS_INTERVAL: Duration = Duration::from_secs(60);

@@ -14,6 +14,7 @@ use crate::framework::Test;
 pub(super) fn tests() -> Vec<Test> {
     named![
         plugin_of_a_config_map_decides_by_a_policy_and_survives_a_broken_one,
+        component_stops_when_the_digest_excludes_it,
         wrong_settings_are_refused_with_their_path,
         policy_without_a_plugin_fails_by_its_policy_until_the_plugin_is_there,
         policies_that_do_not_act_warn_audit_and_count,
@@ -159,6 +160,41 @@ async fn plugin_of_a_config_map_decides_by_a_policy_and_survives_a_broken_one() 
     scene.until_denied().await;
     scene.delete("sandboxpolicy").await;
     scene.until_admitted().await;
+    scene.delete("sandboxplugin").await;
+}
+
+/// A platform team pins a plugin, because the component in use must not decide any more.
+async fn component_stops_when_the_digest_excludes_it() {
+    let scene = Scene::new("objects-pinned").await;
+    let digest = |component: &[u8]| paddock_plugin_host::digest(component);
+    let pinned = |component: &[u8]| {
+        let mut plugin = scene.plugin();
+        plugin["spec"]["digest"] = digest(component).into();
+        plugin
+    };
+    scene.put(paddock_guests::ALLOWED_IMAGES).await;
+    scene.apply(&pinned(paddock_guests::ALLOWED_IMAGES)).await;
+    scene.apply(&scene.policy(json!({}))).await;
+    scene.wait("sandboxpolicy").await;
+    let denial = scene.until_denied().await;
+    assert!(denial.contains("plugin objects-pinned: spec.podTemplate"), "{denial}");
+    // Another component under the same key changes nothing.
+    scene.put(paddock_guests::POOL_FIXED).await;
+    let kept = scene.until("sandboxplugins", "it is refused", |p| reason(p, "Ready") == "DigestMismatch").await;
+    assert_eq!(text(&kept, "/status/digest"), digest(paddock_guests::ALLOWED_IMAGES));
+    scene.put(paddock_guests::ALLOWED_IMAGES).await;
+    scene.until("sandboxplugins", "it is good again", ready).await;
+
+    // The pin names another component, and the ConfigMap does not have it.
+    scene.apply(&pinned(paddock_guests::MISBEHAVE)).await;
+    let stopped = |p: &Value| reason(p, "Ready") == "DigestMismatch" && p["status"]["digest"].is_null();
+    scene.until("sandboxplugins", "the component in use stops", stopped).await;
+    scene.until("sandboxpolicies", "the policy fails", |p| reason(p, "Ready") == "PluginNotLoaded").await;
+    let denial = scene.until_denied().await;
+    assert!(denial.contains("no version of SandboxPlugin objects-pinned can be used"), "{denial}");
+    scene.apply(&pinned(paddock_guests::ALLOWED_IMAGES)).await;
+    scene.until("sandboxpolicies", "the policy is in force again", ready).await;
+    scene.delete("sandboxpolicy").await;
     scene.delete("sandboxplugin").await;
 }
 

@@ -17,6 +17,7 @@ use crate::framework::Test;
 pub(super) fn tests() -> Vec<Test> {
     named![
         signed_image_is_followed_and_rolled_back_and_an_unsigned_one_is_refused,
+        pinned_component_replaces_the_former_one_without_a_gap_and_an_absent_one_stops_it,
         credentials_are_a_secret_that_a_role_names,
         operator_that_requires_signatures_keeps_the_last_good_image_while_the_registry_is_away,
         wrong_images_are_refused_by_the_schema,
@@ -225,6 +226,36 @@ async fn signed_image_is_followed_and_rolled_back_and_an_unsigned_one_is_refused
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
     let removed = scene.system.kubectl(&["delete", "sandboxplugin", "signed"], None).await;
+    removed.expect("it is deleted");
+}
+
+/// The digest of the component is in the spec, beside a tag that is followed.
+async fn pinned_component_replaces_the_former_one_without_a_gap_and_an_absent_one_stops_it() {
+    const GAP: &str = "spec.digest excludes the version in use; its policies fail";
+    let scene = scene().await;
+    let repository = Repository::new(&scene.registry, RegistryAccess::Protected, "team/pinned");
+    let oci = json!({ "image": repository.image(":1"), "pullSecret": { "name": "registry-credentials" } });
+    let pin = async |digest: &str| {
+        let mut object = plugin("pinned", oci.clone());
+        object["spec"]["digest"] = digest.into();
+        let applied = scene.system.kubectl(&["apply", "-f", "-"], Some(&object.to_string())).await;
+        applied.expect("the SandboxPlugin is applied");
+    };
+    let components = [paddock_guests::POOL_FIXED, paddock_guests::ALLOWED_IMAGES];
+    for component in [0, 1, 0, 1].map(|which| components[which]) {
+        let image = repository.push(":1", component).await;
+        let digest = paddock_plugin_host::digest(component);
+        pin(&digest).await;
+        let used = scene.until_used("pinned", &image).await;
+        assert_eq!(text(&used, "/status/digest"), digest);
+    }
+    let log = || std::fs::read_to_string(scene.operator.process.log()).expect("a log");
+    assert!(!log().contains(GAP), "{}", scene.operator.log_tail());
+    pin(&format!("sha256:{}", "0".repeat(64))).await;
+    let stopped = |p: &Value| reason(p, "Ready") == "DigestMismatch" && p["status"]["digest"].is_null();
+    scene.until("pinned", "the component in use stops", stopped).await;
+    assert!(log().contains(GAP), "{}", scene.operator.log_tail());
+    let removed = scene.system.kubectl(&["delete", "sandboxplugin", "pinned"], None).await;
     removed.expect("it is deleted");
 }
 

@@ -51,6 +51,13 @@ pub struct Content {
     pub sum: [u8; 32],
 }
 
+impl Content {
+    /// The digest of the bytes, as the plugin host computes it.
+    pub(super) fn digest(&self) -> String {
+        self.sum.iter().fold(String::from("sha256:"), |digest, byte| digest + &format!("{byte:02x}"))
+    }
+}
+
 /// A file that is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IgnoredFile {

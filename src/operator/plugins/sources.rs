@@ -30,19 +30,19 @@ impl Loaders {
     /// Puts the content of the directory in force. A plugin of the directory takes its name from a SandboxPlugin.
     pub(super) fn apply_files(&mut self, content: Result<SourceContent, SourceError>, now: Instant) {
         self.files.apply(content, now);
-        self.objects.set_taken(self.files.names());
+        self.objects.set_taken(self.files.names(), now);
         self.settle(now);
     }
 
     /// Puts the objects of the cluster in force.
     pub(super) fn apply_objects(&mut self, content: Result<ObjectContent, String>, now: Instant) {
-        self.objects.apply(content);
+        self.objects.apply(content, now);
         self.settle(now);
     }
 
-    /// Repeats what had to wait, and unloads what was replaced some time ago.
+    /// Does what had to wait, and unloads what was replaced some time ago.
     pub(super) fn pass_time(&mut self, now: Instant) {
-        self.objects.retry();
+        self.objects.retry(now);
         self.settle(now);
         self.files.unload_replaced(now);
     }

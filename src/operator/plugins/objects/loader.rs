@@ -8,6 +8,7 @@ mod states;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use paddock_core::binding::Binding;
 use paddock_core::question::PluginRef;
@@ -98,12 +99,12 @@ impl ObjectLoader {
     }
 
     /// Puts the valid changes of the objects in force.
-    pub(in crate::plugins) fn apply(&mut self, content: Result<ObjectContent, String>) {
+    pub(in crate::plugins) fn apply(&mut self, content: Result<ObjectContent, String>, now: Instant) {
         match content {
             Ok(content) => {
                 (self.unread, self.is_known) = (None, true);
                 self.content = content;
-                self.update();
+                self.update(now);
             }
             Err(_) if self.is_known => {}
             Err(error) => {
@@ -118,26 +119,27 @@ impl ObjectLoader {
     }
 
     /// Takes the names of the directory's plugins into account.
-    pub(in crate::plugins) fn set_taken(&mut self, taken: BTreeSet<String>) {
+    pub(in crate::plugins) fn set_taken(&mut self, taken: BTreeSet<String>, now: Instant) {
         if self.taken != taken {
             self.taken = taken;
-            self.update();
+            self.update(now);
         }
     }
 
-    /// Whether a trial has to be repeated, because other calls took all the memory.
+    /// Whether a trial has to be repeated, because other calls took all the memory, or the use of an excluded version has to
+    /// end.
     pub(in crate::plugins) fn waits(&self) -> bool {
         self.plugins.values().any(LoadedPlugin::waits) || self.policies.values().any(BoundPolicy::waits)
     }
 
-    /// Repeats the trials that have to be repeated.
-    pub(in crate::plugins) fn retry(&mut self) {
+    /// Does what had to wait.
+    pub(in crate::plugins) fn retry(&mut self, now: Instant) {
         if self.waits() {
-            self.update();
+            self.update(now);
         }
     }
 
-    fn update(&mut self) {
+    fn update(&mut self, now: Instant) {
         if !self.is_known {
             return;
         }
@@ -145,7 +147,7 @@ impl ObjectLoader {
         let mut former = std::mem::take(&mut self.plugins);
         for (name, object) in &self.content.plugins {
             let loaded = former.remove(name).unwrap_or_default();
-            let loaded = self.components.update((name, object), self.taken.contains(name), loaded);
+            let loaded = self.components.update((name, object), self.taken.contains(name), loaded, now);
             self.plugins.insert(name.clone(), loaded);
         }
         former.keys().for_each(|name| tracing::info!(plugin = name, "SandboxPlugin removed"));

@@ -1,6 +1,7 @@
 //! SandboxPlugins and SandboxPolicies that appear, change, break and disappear.
 
 mod images;
+mod pins;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -21,13 +21,15 @@ use crate::plugins::objects::{Component, Fault};
 pub(in crate::plugins) struct Wanted {
     uid: String,
     image: OciImage,
+    /// The digest that the component has to have. The answers of the registry from before this wish say nothing about it.
+    digest: Option<String>,
 }
 
 impl Wanted {
     /// The image of a SandboxPlugin. `None` if it has another source.
     pub(in crate::plugins) fn of(plugin: &SandboxPlugin) -> Option<Self> {
         let image = plugin.spec.source.oci.clone()?;
-        Some(Self { uid: plugin.uid().unwrap_or_default(), image })
+        Some(Self { uid: plugin.uid().unwrap_or_default(), image, digest: plugin.spec.digest.clone() })
     }
 }
 

@@ -144,7 +144,12 @@ impl Scene {
 
     /// A SandboxPlugin with this image.
     fn plugin(&mut self, name: &str, oci: Value) {
-        let object = json!({ "metadata": { "name": name, "uid": name }, "spec": { "source": { "oci": oci } } });
+        self.pinned(name, oci, None);
+    }
+
+    fn pinned(&mut self, name: &str, oci: Value, digest: Option<&Digest>) {
+        let spec = json!({ "source": { "oci": oci }, "digest": digest.map(Digest::as_str) });
+        let object = json!({ "metadata": { "name": name, "uid": name }, "spec": spec });
         let object: SandboxPlugin = serde_json::from_value(object).unwrap();
         self.wanted.insert(name.to_owned(), Wanted::of(&object).unwrap());
         self.pulls.want(self.wanted.clone());
@@ -179,6 +184,22 @@ impl Scene {
 
 fn a_moment() -> Duration {
     Duration::from_millis(10)
+}
+
+/// The tag was asked for before it moved. A pin to the new component must not compare it with that answer.
+#[tokio::test(start_paused = true)]
+async fn tag_is_asked_for_at_once_when_the_wanted_digest_changes() {
+    let mut scene = Scene::new();
+    scene.world.tag(IMAGE, b"one");
+    scene.plugin("p", json!({ "image": IMAGE }));
+    scene.pass(a_moment()).await;
+    scene.world.tag(IMAGE, b"two");
+    scene.pinned("p", json!({ "image": IMAGE }), Some(&digest(b"two")));
+    assert_eq!(scene.component("p"), None);
+    scene.pass(a_moment()).await;
+    assert_eq!(scene.component("p").unwrap(), b"two");
+    let content = scene.pulls.pulled("p").unwrap().component.clone().unwrap().content;
+    assert_eq!(content.digest(), digest(b"two").as_str());
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use paddock_core::question::PluginRef;
 use paddock_plugin_host::{BUILT_INS, Candidate, Host, LoadError, Source};
 
+use crate::limits;
 use crate::plugins::cache::{CachedImage, PluginCache};
 use crate::plugins::objects::{Component, Fault, FaultReason, Image, PluginObject};
 use crate::plugins::plugin_config::PluginConfig;
@@ -23,6 +25,12 @@ pub(super) struct LoadedPlugin {
     pub(super) active: Option<Candidate>,
     /// The image that the version in use is from.
     pub(super) image: Option<Image>,
+    /// The keys that must have signed that image, as a digest.
+    trust: Option<String>,
+    /// The digest that the spec names. It excludes every other component.
+    pin: Option<String>,
+    /// The time since which the spec excludes the version in use.
+    excluded_since: Option<Instant>,
     /// The fault of the current version.
     fault: Option<Fault>,
     /// The fault of the source, although it has given the current version.
@@ -54,9 +62,24 @@ impl LoadedPlugin {
         self.fault.as_ref().or(self.source_fault.as_ref())
     }
 
-    /// Whether a trial has to be repeated.
+    /// The digest that the spec names.
+    pub(super) fn pin(&self) -> Option<&str> {
+        self.pin.as_deref()
+    }
+
+    /// Whether a component may decide for a policy: the version in use, or another one that the spec does not exclude.
+    pub(super) fn may_decide(&self, component: &PluginRef) -> bool {
+        self.plugin() == Some(component) || self.permits(component)
+    }
+
+    fn permits(&self, component: &PluginRef) -> bool {
+        self.pin.as_ref().is_none_or(|pin| *pin == component.digest)
+    }
+
+    /// Whether something has to be done without a change of the object: a trial has to be repeated, or the use of an
+    /// excluded version has to end.
     pub(super) fn waits(&self) -> bool {
-        self.tried.is_none()
+        self.tried.is_none() || self.excluded_since.is_some()
     }
 }
 
@@ -110,7 +133,14 @@ impl ComponentLoader {
         (name, object): (&str, &PluginObject),
         is_taken: bool,
         former: LoadedPlugin,
+        now: Instant,
     ) -> LoadedPlugin {
+        let mut loaded = self.tried((name, object), is_taken, former);
+        end_excluded((name, object), &mut loaded, now);
+        loaded
+    }
+
+    fn tried(&mut self, (name, object): (&str, &PluginObject), is_taken: bool, former: LoadedPlugin) -> LoadedPlugin {
         let mut loaded = if former.uid == object.uid {
             former
         } else {
@@ -122,6 +152,7 @@ impl ComponentLoader {
             limits: object.limits.clone(),
             is_taken,
         };
+        loaded.pin.clone_from(&object.digest);
         if loaded.source_fault != object.source_fault {
             if let Some(Fault { reason, message }) = &object.source_fault {
                 tracing::warn!(plugin = name, reason = reason.as_str(), error = message, "the source has a fault");
@@ -131,11 +162,10 @@ impl ComponentLoader {
         if loaded.tried.as_ref() == Some(&tried) {
             if let Ok(component) = &object.component
                 && loaded.fault.is_none()
-                && loaded.image != component.image
+                && (&loaded.image, &loaded.trust) != (&component.image, &object.trust)
             {
-                // Another image has the same component.
-                loaded.image.clone_from(&component.image);
-                self.store(name, object, component);
+                // Another image has the same component, or other keys have signed it.
+                self.keep((name, object), component, &mut loaded);
             }
             return loaded;
         }
@@ -146,16 +176,17 @@ impl ComponentLoader {
                 tracing::info!(plugin = name, %digest, source = object.location, "SandboxPlugin loaded");
                 self.host.admit(candidate.clone());
                 (loaded.active, loaded.fault) = (Some(candidate), None);
-                loaded.image.clone_from(&component.image);
-                self.store(name, object, component);
+                self.keep((name, object), component, &mut loaded);
             }
             Err(refused) => self.refuse((name, object), refused, &mut loaded),
         }
         loaded
     }
 
-    /// Keeps a good version over a restart of the container.
-    fn store(&mut self, name: &str, object: &PluginObject, component: &Component) {
+    /// Notes where the version in use is from, and keeps it over a restart of the container.
+    fn keep(&mut self, (name, object): (&str, &PluginObject), component: &Component, loaded: &mut LoadedPlugin) {
+        loaded.image.clone_from(&component.image);
+        loaded.trust.clone_from(&object.trust);
         let Some(cache) = &mut self.cache else { return };
         let image = component.image.as_ref();
         let image = image.map(|image| CachedImage { digest: image.digest.clone(), trust: object.trust.clone() });
@@ -178,7 +209,8 @@ impl ComponentLoader {
         if fault.reason == FaultReason::Pulling {
             tracing::info!(plugin = name, source = object.location, "the image is being pulled");
         } else if loaded.fault.as_ref() != Some(&fault) {
-            let effect = match &loaded.active {
+            let effect = match loaded.plugin() {
+                Some(used) if !loaded.permits(used) => "spec.digest excludes the version in use, which ends soon",
                 Some(_) => "its last good version stays in use",
                 None => "its policies fail, as their failurePolicy says, until it is loaded",
             };
@@ -207,13 +239,12 @@ impl ComponentLoader {
             return Err(Refused::new(FaultReason::NameTaken, message));
         }
         let component = object.component.as_ref().map_err(|fault| Refused { fault: fault.clone(), retry: false })?;
-        let bytes = &component.content.bytes;
-        let digest = paddock_plugin_host::digest(bytes);
+        let digest = component.content.digest();
         if let Some(wanted) = object.digest.as_ref().filter(|wanted| **wanted != digest) {
             let message = format!("spec.digest: is {wanted}, but the component of {} has {digest}", object.location);
             return Err(Refused::new(FaultReason::DigestMismatch, message));
         }
-        Ok((self.prepare(name, bytes, &object.limits)?, component))
+        Ok((self.prepare(name, &component.content.bytes, &object.limits)?, component))
     }
 
     fn prepare(&self, name: &str, component: &[u8], limits: &str) -> Result<Candidate, Refused> {
@@ -237,7 +268,7 @@ impl ComponentLoader {
         }
         let image = image.map(|image| Image { digest: image.digest.clone(), warning: None });
         let content = cache.files(&key)?.component?.content.ok()?;
-        let digest = paddock_plugin_host::digest(&content.bytes);
+        let digest = content.digest();
         if object.digest.as_ref().is_some_and(|wanted| *wanted != digest) {
             return None;
         }
@@ -252,5 +283,25 @@ impl ComponentLoader {
                 None
             }
         }
+    }
+}
+
+/// Ends the use of a version that `spec.digest` excludes, after a time in which the permitted one may arrive. A roll forward
+/// thus has no gap, and nobody extends the time by keeping the source from answering.
+fn end_excluded((name, object): (&str, &PluginObject), loaded: &mut LoadedPlugin, now: Instant) {
+    let excluded = loaded.plugin().filter(|used| !loaded.permits(used)).map(|used| used.digest.clone());
+    let Some(digest) = excluded else {
+        loaded.excluded_since = None;
+        return;
+    };
+    let has_another = |component: &Component| Some(component.content.digest()) != object.digest;
+    let wait = match &object.component {
+        Ok(component) if has_another(component) => limits::PLUGIN_MISMATCH_WAIT,
+        Ok(_) | Err(_) => limits::PLUGIN_PIN_WAIT,
+    };
+    let since = *loaded.excluded_since.get_or_insert(now);
+    if now.saturating_duration_since(since) >= wait {
+        tracing::error!(plugin = name, digest, "spec.digest excludes the version in use; its policies fail");
+        (loaded.active, loaded.image, loaded.excluded_since) = (None, None, None);
     }
 }

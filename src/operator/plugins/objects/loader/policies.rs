@@ -47,6 +47,8 @@ pub(super) struct BoundPolicy {
 struct Tried {
     object: PolicyObject,
     plugin: Option<PluginRef>,
+    /// The digest that the SandboxPlugin names.
+    pin: Option<String>,
     /// The reason why the SandboxPlugin cannot be read.
     unreadable: Option<String>,
 }
@@ -85,7 +87,7 @@ impl Unbound {
 }
 
 /// The state of a SandboxPolicy after its current version was bound to its SandboxPlugin. A former good version stays in
-/// force only if both objects are the same as before.
+/// force only if both objects are the same as before, and if the SandboxPlugin does not exclude its component.
 pub(super) fn update(
     host: &Host,
     (name, object): (&str, &PolicyObject),
@@ -101,6 +103,7 @@ pub(super) fn update(
     let tried = Tried {
         object: PolicyObject { generation: 0, ..object.clone() },
         plugin: plugin.known().and_then(LoadedPlugin::plugin).cloned(),
+        pin: plugin.known().and_then(LoadedPlugin::pin).map(str::to_owned),
         unreadable: match plugin {
             OfPolicy::Unreadable(error) => Some((*error).to_owned()),
             OfPolicy::Known(_) | OfPolicy::Absent => None,
@@ -121,7 +124,8 @@ pub(super) fn update(
             if retry {
                 policy.tried = None;
             }
-            if policy.active().is_none() || !keeps_former {
+            let may_decide = |former: &PluginRef| plugin.known().is_some_and(|plugin| plugin.may_decide(former));
+            if !(keeps_former && policy.active().is_some_and(may_decide)) {
                 policy.binding = Some(failing(host, (name, object), &fault.message));
             }
             if policy.fault.as_ref() != Some(&fault) {

@@ -6,22 +6,22 @@ const IMAGE: &str = "h.example/p:1";
 
 impl World {
     /// A SandboxPlugin with an image, and what is known of the image.
-    fn image(&mut self, name: &str, pulled: Pulled) -> &mut Self {
+    pub(super) fn image(&mut self, name: &str, pulled: Pulled) -> &mut Self {
         self.plugins.entry(name.to_owned()).or_insert(json!({ "source": { "oci": { "image": IMAGE } } }));
         self.pulled.insert(name.to_owned(), pulled);
         self
     }
 }
 
-fn image(digest: &str, warning: Option<&str>) -> Image {
+pub(super) fn image(digest: &str, warning: Option<&str>) -> Image {
     Image { digest: digest.to_owned(), warning: warning.map(str::to_owned) }
 }
 
-fn pulled(component: &[u8], image: Image) -> Pulled {
+pub(super) fn pulled(component: &[u8], image: Image) -> Pulled {
     Pulled { component: Some(Component { content: content(component), image: Some(image) }), ..Pulled::default() }
 }
 
-fn fault(reason: FaultReason) -> Pulled {
+pub(super) fn fault(reason: FaultReason) -> Pulled {
     Pulled { fault: Some(Fault::new(reason, "spec.source.oci.image: no")), ..Pulled::default() }
 }
 
@@ -97,4 +97,18 @@ fn image_of_the_cache_is_used_after_a_restart_only_under_the_keys_that_it_was_pu
     let mut world = World::with_cache(Some(&cache));
     let loaded = world.image("fixed", trusted(Some("keys"), Pulled::default())).look().loaded("fixed");
     assert_eq!(loaded.digest, None);
+}
+
+/// A plugin whose image was pulled without keys names keys later, and the image has their signature.
+#[test]
+fn image_that_is_verified_later_is_used_after_a_restart_under_its_keys() {
+    let cache = TempDir::new().unwrap();
+    let with_keys = |pulled: Pulled| Pulled { trust: Some("keys".to_owned()), ..pulled };
+    let mut world = World::with_cache(Some(&cache));
+    world.image("fixed", pulled(POOL_FIXED, image("m1", None))).look();
+    world.image("fixed", with_keys(pulled(POOL_FIXED, image("m1", None)))).look();
+    let mut world = World::with_cache(Some(&cache));
+    let loaded = world.image("fixed", with_keys(fault(FaultReason::Unreachable))).look().loaded("fixed");
+    assert_eq!(loaded.image, Some(image("m1", None)));
+    assert!(loaded.digest.is_some());
 }
