@@ -279,6 +279,8 @@ pub mod reason {
     pub const INVALID_SETTINGS: &str = "InvalidSettings";
     /// `Ready` of a SandboxPolicy: a field of the spec has a fault.
     pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// `Ready` of a SandboxPlugin or SandboxPolicy: a replica may not know the newest version, because its watch fails.
+    pub const WATCH_FAILING: &str = "WatchFailing";
 }
 
 /// Messages of conditions that clients compare.

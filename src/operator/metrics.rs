@@ -230,9 +230,9 @@ impl Metrics {
         self.inner.families.watch_errors.with_label_values(&[kind.name(), cause]).inc();
     }
 
-    /// Sets whether the watch of a kind has failed for a while, so that no decisions are made.
-    pub fn watch_failing(&self, kind: Kind, is_failing: bool) {
-        self.inner.families.watch_failing.with_label_values(&[kind.name()]).set(i64::from(is_failing));
+    /// Sets whether the watch of a kind has failed for a while.
+    pub fn watch_failing(&self, kind: &'static str, is_failing: bool) {
+        self.inner.families.watch_failing.with_label_values(&[kind]).set(i64::from(is_failing));
     }
 
     /// Records the result of a list of CPU use, and the number of its pods.

@@ -45,7 +45,7 @@ use failures::Failures;
 pub use loader::{PluginState, PluginStatus};
 pub use loading::{check, check_name};
 use objects::check::PolicyCheck;
-use objects::feed::{ObjectSource, SeenObjects};
+use objects::feed::{ObjectSource, Outages, SeenObjects};
 use objects::usage::CallCounts;
 use objects::{ObjectContent, ObjectStates};
 pub use source::PluginSource;
@@ -77,6 +77,8 @@ pub struct Objects {
     pub seen: watch::Receiver<SeenObjects>,
     /// The state of the objects on this replica.
     pub states: watch::Receiver<ObjectStates>,
+    /// The kinds whose watch fails.
+    pub outages: watch::Receiver<Outages>,
     /// The check of a policy before it is stored.
     pub check: PolicyCheck,
     /// The numbers of calls.
@@ -110,6 +112,7 @@ pub async fn start<S: PluginSource>(
     .await?;
     let mut files = files.map(|source| Box::pin(source.contents()));
     let seen = objects.as_ref().map_or_else(|| watch::Sender::default().subscribe(), ObjectSource::seen);
+    let outages = objects.as_ref().map_or_else(|| watch::Sender::default().subscribe(), ObjectSource::outages);
     let mut objects = objects.map(|source| Box::pin(source.contents()));
     if files.is_some() {
         loaders = apply(loaders, News::Files(next(&mut files).await)).await;
@@ -127,7 +130,7 @@ pub async fn start<S: PluginSource>(
     });
     let calls = CallCounts::default();
     let check = loaders.policy_check(Arc::clone(&host));
-    let objects_in_force = Objects { seen, states: states.subscribe(), check, calls: calls.clone() };
+    let objects_in_force = Objects { seen, states: states.subscribe(), outages, check, calls: calls.clone() };
     let policies = Policies { plugin_client: plugin_client(host, calls), bindings: bindings.subscribe() };
     let plugins = Plugins { policies, status: status.subscribe(), reports, objects: objects_in_force };
     let follow = async move {

@@ -16,7 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
 
 use self::leadership::{LeadershipState, follow_obstacle, start_election};
-use self::plugin_state::{await_plugins, follow_plugins, not_loaded};
+use self::plugin_state::{await_plugins, follow_outages, follow_plugins, not_loaded};
 pub use self::running::{Addresses, Error, Running};
 use self::supervise::{Parts, changed, supervise};
 use crate::config::{Config, Leadership, WebhookSetup};
@@ -133,6 +133,7 @@ async fn start_with(
         guards: guards.subscribe(),
         isolation: isolation.subscribe(),
         cpu_use: cpu_use.subscribe(),
+        outages: plugins.objects.outages.clone(),
         clock: clock.clone(),
     };
     let counted = metrics.clone();
@@ -145,6 +146,7 @@ async fn start_with(
         spawn(&mut tasks, "isolation policies", follow(side.clone(), policies, isolation, count));
     }
     spawn(&mut tasks, "plugin status", follow_plugins(plugins.status.clone(), metrics.clone()));
+    spawn(&mut tasks, "watches of plugins", follow_outages(plugins.objects.outages.clone(), metrics.clone()));
     spawn(&mut tasks, "plugins at start", await_plugins(plugins.status.clone(), awaited));
     let mut addresses = Addresses::default();
     let scrape =
@@ -251,6 +253,7 @@ async fn start_with(
         replica: replica(&config),
         seen: plugins.objects.seen,
         states: plugins.objects.states,
+        outages: plugins.objects.outages,
         leading: leading.clone(),
         calls: plugins.objects.calls,
         clock: clock.clone(),

@@ -1,7 +1,7 @@
 //! The only reader of the cluster: one watch for each kind, the lists of CPU use, and the periodic resync of all objects.
 
 mod cpu_use;
-mod outage;
+pub(crate) mod outage;
 mod resync;
 mod watcher;
 

@@ -81,6 +81,8 @@ struct Shared {
     cut: watch::Sender<u64>,
     /// The plural of a resource whose watches deliver nothing at present.
     held: watch::Sender<Option<&'static str>>,
+    /// The plural of a resource that cannot be listed or watched at present.
+    unread: Mutex<Option<&'static str>>,
     closed: AtomicBool,
     storm: Mutex<Option<StatusCode>>,
     refused: AtomicU64,
@@ -106,6 +108,7 @@ impl Proxy {
             kills: watch::Sender::new(0),
             cut: watch::Sender::new(0),
             held: watch::Sender::new(None),
+            unread: Mutex::new(None),
             closed: AtomicBool::new(false),
             storm: Mutex::new(None),
             refused: AtomicU64::new(0),
@@ -151,6 +154,12 @@ impl Proxy {
     /// Holds back the events of the watches of one resource, until this is called with `None`.
     pub(crate) fn hold_watches(&self, of: Option<&'static str>) {
         self.shared.held.send_replace(of);
+    }
+
+    /// Breaks every open watch, and refuses the lists and watches of one resource, until this is called with `None`.
+    pub(crate) fn refuse_reads(&self, of: Option<&'static str>) {
+        *self.shared.unread.lock().expect("no panic") = of;
+        self.cut_watches();
     }
 
     /// Refuses every request with this status, reads included, until this is called with `None`. Open watches continue.
@@ -244,6 +253,11 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
             shared.refusals.lock().expect("no panic").push((what, Instant::now()));
         }
         return refusal(status);
+    }
+    let unread = *shared.unread.lock().expect("no panic");
+    let is_about = |plural| request.uri().path().rsplit('/').next() == Some(plural);
+    if request.method() == Method::GET && unread.is_some_and(is_about) {
+        return refusal(StatusCode::INTERNAL_SERVER_ERROR);
     }
     if watches(&request)
         && let Some(number) = shared.expires(request.uri().path())

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::limiter::WriteLimiter;
 use crate::metrics::Metrics;
+use crate::plugins::objects::feed::Outages;
 use crate::plugins::{PluginState, PluginStatus};
 use crate::queue::Queue;
 use crate::sync::{UnknownKinds, UnsyncedKinds};
@@ -38,6 +39,9 @@ pub struct Readiness {
     pub isolation: watch::Receiver<Guards>,
     /// The reason why idle plugins get no CPU use, for `/readyz?verbose`.
     pub cpu_use: watch::Receiver<Option<String>>,
+    /// The kinds of plugins and policies whose watch has failed for a while, for `/readyz?verbose`. The replica uses the
+    /// objects that it knows.
+    pub outages: watch::Receiver<Outages>,
     /// The clock, whose correction `/readyz?verbose` shows.
     pub clock: Clock,
 }
@@ -70,13 +74,20 @@ impl Readiness {
         let failing = self.unknown.borrow().clone().into_iter().map(|kind| {
             format!("watch of {}: it has failed for a minute, so this replica makes no decisions", kind.resource())
         });
+        let outages = self.outages.borrow().clone();
+        let outdated = outages.into_iter().map(|(kind, error)| {
+            format!(
+                "watch of {kind}: it has failed for a minute, so this replica uses the objects that it knows: {error}"
+            )
+        });
         let obstacle = self.obstacle.borrow().as_ref().map(|obstacle| format!("leadership: {obstacle}"));
         let registered = self.registered.borrow();
         let entries = registered.iter().filter_map(RegisteredEntry::fault);
         let without_effect = |fault| format!("{fault}, so --isolation-policies has no effect");
         let isolation = self.isolation.borrow().faults().into_iter().map(without_effect);
         let guards = self.guards.borrow().faults().into_iter().chain(isolation);
-        let faults = obstacle.into_iter().chain(self.clock.fault()).chain(failing).chain(entries).chain(guards);
+        let faults = obstacle.into_iter().chain(self.clock.fault()).chain(failing).chain(outdated);
+        let faults = faults.chain(entries).chain(guards);
         let faults = faults.chain(self.cpu_use.borrow().clone());
         faults.chain(plugins.iter().filter_map(fault)).collect()
     }
@@ -160,7 +171,7 @@ pub(crate) mod tests {
         let plugins = watch::Sender::new(vec![plugin]);
         let (obstacle, registered) = (watch::Sender::new(None), watch::Sender::new(Vec::new()));
         let (guards, isolation) = (watch::Sender::new(Guards::default()), watch::Sender::new(Guards::default()));
-        let cpu_use = watch::Sender::new(None);
+        let (cpu_use, outages) = (watch::Sender::new(None), watch::Sender::new(Outages::new()));
         let router = || {
             probes(Readiness {
                 unsynced: unsynced.subscribe(),
@@ -173,6 +184,7 @@ pub(crate) mod tests {
                 guards: guards.subscribe(),
                 isolation: isolation.subscribe(),
                 cpu_use: cpu_use.subscribe(),
+                outages: outages.subscribe(),
                 clock: Clock::default(),
             })
         };
@@ -232,6 +244,12 @@ pub(crate) mod tests {
         let (status, text) = get_text(router(), "/readyz?verbose").await;
         let without = "[-]CPU use: idle plugins do not get it\n";
         assert_eq!((status, text), (StatusCode::OK, format!("{without}{fault}\nok\n")));
+        cpu_use.send_replace(None);
+        outages.send_replace(Outages::from([("SandboxPolicy", "sandboxpolicies cannot be watched: 500".to_owned())]));
+        let (status, text) = get_text(router(), "/readyz?verbose").await;
+        let outdated = "[-]watch of SandboxPolicy: it has failed for a minute, so this replica uses the objects that it knows: \
+                        sandboxpolicies cannot be watched: 500\n";
+        assert_eq!((status, text), (StatusCode::OK, format!("{outdated}{fault}\nok\n")));
     }
 
     #[tokio::test]

@@ -131,7 +131,8 @@ families! {
             "paddock_watch_breaks_total": "Interruptions of watches, by cause.";
         watch_failing: IntGaugeVec, all, ["kind"] =>
             "paddock_watch_failing":
-            "1 if the watch of a kind has failed for a minute, so that this replica makes no decisions.";
+            "1 if the watch of a kind has failed for a minute. This replica then makes no decisions, or, for plugins and \
+             policies, uses those that it knows.";
         cpu_use_lists: IntCounterVec, all, ["result"] =>
             "paddock_cpu_use_lists_total":
             "Lists of the CPU use of pods, by result: served, absent, forbidden or failed.";

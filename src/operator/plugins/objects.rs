@@ -131,6 +131,13 @@ pub struct LoadedState {
     pub fault: Option<Fault>,
 }
 
+impl LoadedState {
+    /// The state while the watch of the object, or that of its source, fails with this error.
+    pub(super) fn during(self, outage: Option<&String>) -> Self {
+        Self { fault: outage.map(Fault::of_watch).or(self.fault), ..self }
+    }
+}
+
 /// The state of a SandboxPolicy on this replica.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BoundState {
@@ -142,6 +149,13 @@ pub struct BoundState {
     pub digest: Option<String>,
     /// The fault of the current version. If there is a digest, an older version is in use.
     pub fault: Option<Fault>,
+}
+
+impl BoundState {
+    /// The state while the watch of the object fails with this error.
+    pub(super) fn during(self, outage: Option<&String>) -> Self {
+        Self { fault: outage.map(Fault::of_watch).or(self.fault), ..self }
+    }
 }
 
 /// The fault of an object.
@@ -156,6 +170,12 @@ pub struct Fault {
 impl Fault {
     pub(super) fn new(reason: FaultReason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
+    }
+
+    /// The fault of a replica that may not know the newest version.
+    fn of_watch(error: &String) -> Self {
+        let message = format!("the watch has failed for a minute, so there may be a newer version: {error}");
+        Self::new(FaultReason::WatchFailing, message)
     }
 }
 
@@ -194,6 +214,8 @@ pub enum FaultReason {
     InvalidSettings,
     /// A field of the policy has a fault.
     InvalidSpec,
+    /// The watch of the object has failed for a while, so the replica may not know its newest version.
+    WatchFailing,
 }
 
 impl FaultReason {
@@ -217,6 +239,7 @@ impl FaultReason {
             Self::HookNotExported => reason::HOOK_NOT_EXPORTED,
             Self::InvalidSettings => reason::INVALID_SETTINGS,
             Self::InvalidSpec => reason::INVALID_SPEC,
+            Self::WatchFailing => reason::WATCH_FAILING,
         }
     }
 }

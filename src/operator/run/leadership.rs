@@ -155,6 +155,7 @@ mod tests {
             guards: watch::Sender::new(Guards::default()).subscribe(),
             isolation: watch::Sender::new(Guards::default()).subscribe(),
             cpu_use: watch::Sender::new(None).subscribe(),
+            outages: watch::Sender::default().subscribe(),
             clock: Clock::default(),
         };
         let metrics = Metrics::new().unwrap();

@@ -7,6 +7,7 @@ use tracing::warn;
 use super::supervise::changed;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::plugins::objects::feed::{Outages, WATCHED};
 use crate::plugins::{PluginState, PluginStatus};
 
 /// The names of the plugins that are configured and not loaded.
@@ -43,5 +44,14 @@ pub(super) async fn follow_plugins(mut plugins: watch::Receiver<Vec<PluginStatus
         metrics.plugins(&plugins.borrow_and_update());
         // The plugins end with the operator.
         changed(&mut plugins).await;
+    }
+}
+
+/// Sets the metric of the watches of plugins and policies.
+pub(super) async fn follow_outages(mut outages: watch::Receiver<Outages>, metrics: Metrics) {
+    loop {
+        let now = outages.borrow_and_update().clone();
+        WATCHED.into_iter().for_each(|kind| metrics.watch_failing(kind, now.contains_key(kind)));
+        changed(&mut outages).await;
     }
 }

@@ -10,7 +10,7 @@ use crate::limits;
 /// The failures of a watch since its last success. A watch that is established again delivers nothing until an object
 /// changes. If the failures go on for long, the kind is therefore listed again, because only a list shows a success.
 #[derive(Debug, Default)]
-pub(super) enum Outage {
+pub(crate) enum Outage {
     /// The last attempt had success, or nothing is known yet.
     #[default]
     None,
@@ -24,7 +24,7 @@ pub(super) enum Outage {
 
 /// The consequence of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Consequence {
+pub(crate) enum Consequence {
     /// The watch is tried again.
     Retry,
     /// The kind is listed.
@@ -35,7 +35,7 @@ pub(super) enum Consequence {
 
 impl Outage {
     /// Records the failure of an attempt.
-    pub(super) fn failed(&mut self, attempt: Attempt, now: Instant) -> Consequence {
+    pub(crate) fn failed(&mut self, attempt: Attempt, now: Instant) -> Consequence {
         let (next, consequence) = match *self {
             Outage::Failing { since, last, attempt: before } if now - last <= longest_gap(before, attempt) => {
                 if now - since < limits::WATCH_OUTAGE {
@@ -58,7 +58,7 @@ impl Outage {
     }
 
     /// Records an event of an established watch. It does not end a suspicion, because only a list does.
-    pub(super) fn event(&mut self) {
+    pub(crate) fn event(&mut self) {
         match self {
             Outage::None | Outage::Failing { .. } => *self = Outage::None,
             Outage::Suspected | Outage::Confirmed => {}
@@ -66,7 +66,7 @@ impl Outage {
     }
 
     /// Records a complete list. Returns whether the kind was unknown before.
-    pub(super) fn listed(&mut self) -> bool {
+    pub(crate) fn listed(&mut self) -> bool {
         matches!(std::mem::take(self), Outage::Confirmed)
     }
 }

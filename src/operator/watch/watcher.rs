@@ -48,7 +48,7 @@ pub struct Watch {
 impl Watch {
     /// Watches until the future is dropped.
     pub async fn run(self) {
-        self.metrics.watch_failing(self.kind, false);
+        self.metrics.watch_failing(self.kind.name(), false);
         let mut outage = Outage::default();
         loop {
             self.feed(watch::events(&self.client, self.kind, self.namespace.as_deref()), &mut outage).await;
@@ -221,13 +221,13 @@ impl Watch {
     fn is_unknown(&self) {
         if self.unknown.send_if_modified(|unknown| unknown.insert(self.kind)) {
             error!(kind = ?self.kind, "the kind has not been watched for a minute; this replica makes no decisions");
-            self.metrics.watch_failing(self.kind, true);
+            self.metrics.watch_failing(self.kind.name(), true);
         }
     }
 
     fn known_again(&self) {
         info!(kind = ?self.kind, "the kind is known again");
-        self.metrics.watch_failing(self.kind, false);
+        self.metrics.watch_failing(self.kind.name(), false);
         self.unknown.send_if_modified(|unknown| unknown.remove(&self.kind));
     }
 

@@ -25,6 +25,7 @@ pub(super) fn tests() -> Vec<Test> {
         not_found_of_a_kind_deletes_no_object,
         watches_that_expire_are_listed_again,
         operator_that_has_not_seen_an_orphaning_deletion_lets_the_children_live,
+        watch_of_policies_that_fails_is_reported_and_the_status_claims_nothing,
     ]
 }
 
@@ -178,5 +179,52 @@ async fn operator_that_has_not_seen_an_orphaning_deletion_lets_the_children_live
         let child = ns.until(kind, name, "belongs to the new Sandbox", |o| controller(o) == uid(&made)).await;
         assert_eq!(uid(&child), before, "{kind:?}");
     }
+    operator.process.kill().await.expect("it ends");
+}
+
+/// A new policy is not in force on a replica that does not see it. The replica goes on, and says so.
+async fn watch_of_policies_that_fails_is_reported_and_the_status_claims_nothing() {
+    let (faults, _alone) = faults().await;
+    let ns = TestNamespace::new(&faults.cluster, "unseen-policy").await;
+    let proxy = Proxy::start(&faults.cluster, &faults.account, &ns.namespace, Box::new(|_, _, _| Fate::Pass)).await;
+    let operator = alone(faults, &ns, &proxy.kubeconfig).await;
+    let apply = async |kind: &str, name: &str, spec: serde_json::Value| {
+        let object = json!({
+            "apiVersion": "policy.paddock.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec,
+        });
+        ns.kubectl(&["apply", "-f", "-"], Some(&object.to_string())).await.expect("it is applied");
+    };
+    let policy = json!({
+        "plugin": "unseen", "hook": "idle",
+        "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": ns.namespace } },
+    });
+    let entry = async |name: &str| {
+        let read = ns.read(&format!("/apis/policy.paddock.dev/v1alpha1/sandboxpolicies/{name}")).await;
+        read.expect("it is there").pointer("/status/replicas/0").cloned().unwrap_or_default()
+    };
+    apply("SandboxPlugin", "unseen", json!({ "source": { "builtIn": { "name": "idle-timeout" } } })).await;
+    apply("SandboxPolicy", "seen", policy.clone()).await;
+    let is_bound = |entry: &serde_json::Value| entry["digest"].is_string() && entry["reason"].is_null();
+    eventually("the policy is in force", async || is_bound(&entry("seen").await)).await;
+    let failing = async |value: u8| {
+        let line = format!("paddock_watch_failing{{kind=\"SandboxPolicy\"}} {value}");
+        operator.metrics().await.lines().any(|l| l == line)
+    };
+    assert!(failing(0).await, "an alert has a value to compare");
+
+    proxy.refuse_reads(Some("sandboxpolicies"));
+    apply("SandboxPolicy", "unseen", policy).await;
+    eventually("the watch is reported", async || failing(1).await).await;
+    let (status, text) = crate::e2e::http::get(operator.health, "/readyz?verbose").await.expect("an answer");
+    assert!(status == 200 && text.contains("[-]watch of SandboxPolicy: it has failed for a minute"), "{text}");
+    eventually("the entry says so", async || entry("seen").await["reason"] == "WatchFailing").await;
+    assert!(entry("unseen").await.is_null());
+
+    proxy.refuse_reads(None);
+    eventually("the new policy is in force", async || is_bound(&entry("unseen").await)).await;
+    eventually("the entry is as before", async || is_bound(&entry("seen").await)).await;
+    assert!(failing(0).await);
+    ns.kubectl(&["delete", "sandboxpolicy", "seen", "unseen"], None).await.expect("deleted");
+    ns.kubectl(&["delete", "sandboxplugin", "unseen"], None).await.expect("deleted");
     operator.process.kill().await.expect("it ends");
 }

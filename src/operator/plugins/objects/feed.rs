@@ -25,7 +25,18 @@ pub struct ObjectSource {
     namespace: Option<String>,
     puller: Arc<Puller>,
     seen: watch::Sender<SeenObjects>,
+    outages: watch::Sender<Outages>,
 }
+
+/// The kinds whose watch has failed for a minute, each with the error. The objects that are known stay in force, and a
+/// newer policy may exist.
+pub type Outages = BTreeMap<&'static str, String>;
+
+/// The kinds that are watched, as metrics and [`Outages`] name them.
+pub const WATCHED: [&str; 3] = [PLUGINS, POLICIES, CONFIG_MAPS];
+pub(super) const PLUGINS: &str = "SandboxPlugin";
+pub(super) const POLICIES: &str = "SandboxPolicy";
+pub(super) const CONFIG_MAPS: &str = "ConfigMap";
 
 /// The objects as the watches show them, with their status.
 #[derive(Clone, Debug, Default)]
@@ -41,8 +52,8 @@ impl ObjectSource {
     /// of a cluster, an operator may have none. The puller pulls the components that are in registries.
     #[must_use]
     pub fn new(client: Client, namespace: Option<String>, puller: Puller) -> Self {
-        let seen = watch::Sender::new(SeenObjects::default());
-        Self { client, namespace, puller: Arc::new(puller), seen }
+        let (seen, outages) = (watch::Sender::default(), watch::Sender::default());
+        Self { client, namespace, puller: Arc::new(puller), seen, outages }
     }
 
     /// The objects as they are seen, for the reports of their status.
@@ -50,10 +61,15 @@ impl ObjectSource {
         self.seen.subscribe()
     }
 
+    /// The kinds whose watch fails.
+    pub fn outages(&self) -> watch::Receiver<Outages> {
+        self.outages.subscribe()
+    }
+
     /// The content of the objects: first what there is now, then again whenever it changes. An error says nothing about
     /// the objects. There are only errors before the first content.
     pub fn contents(self) -> impl Stream<Item = Result<ObjectContent, String>> + Send + 'static {
-        let Self { client, namespace, puller, seen } = self;
+        let Self { client, namespace, puller, seen, outages } = self;
         let followed =
             |resource, namespace: Option<&String>| Followed { resource, namespace: namespace.cloned(), labels: None };
         let plugins = followed(ApiResource::erase::<SandboxPlugin>(&()), None);
@@ -69,7 +85,7 @@ impl ObjectSource {
         };
         let (pulls, updates) = Pulls::new(puller);
         let images = updates.map(|update| News::Image(Box::new(update))).boxed();
-        let state = State::new(namespace, pulls, seen);
+        let state = State::new(namespace, pulls, (seen, outages));
         let news = stream::select_all([plugins, policies, maps, images]);
         news.scan(state, |state, news| future::ready(Some(state.take_in(news)))).filter_map(future::ready)
     }
@@ -88,6 +104,9 @@ struct State {
     namespace: Option<String>,
     pulls: Pulls,
     seen: watch::Sender<SeenObjects>,
+    outages: watch::Sender<Outages>,
+    /// The kinds whose watch has failed for a minute, each with the first error.
+    failing: Outages,
     plugins: Option<BTreeMap<String, Arc<SandboxPlugin>>>,
     policies: Option<BTreeMap<String, Arc<SandboxPolicy>>>,
     maps: Option<BTreeMap<String, Components>>,
@@ -99,11 +118,17 @@ struct State {
 }
 
 impl State {
-    fn new(namespace: Option<String>, pulls: Pulls, seen: watch::Sender<SeenObjects>) -> Self {
+    fn new(
+        namespace: Option<String>,
+        pulls: Pulls,
+        (seen, outages): (watch::Sender<SeenObjects>, watch::Sender<Outages>),
+    ) -> Self {
         Self {
             namespace,
             pulls,
             seen,
+            outages,
+            failing: Outages::new(),
             plugins: None,
             policies: None,
             unreadable: Unreadable::default(),
@@ -115,6 +140,43 @@ impl State {
 
     /// The new content, if the news change it.
     fn take_in(&mut self, news: News) -> Option<Result<ObjectContent, String>> {
+        match &news {
+            News::Plugins(update) => self.note(PLUGINS, update),
+            News::Policies(update) => self.note(POLICIES, update),
+            News::Components(update) => self.note(CONFIG_MAPS, update),
+            News::Image(_) => {}
+        }
+        let content = self.content_after(news);
+        self.publish_outages();
+        content
+    }
+
+    /// Notes whether the watch of a kind fails. Each attempt may have another error, and the first one stays.
+    fn note<T>(&mut self, kind: &'static str, update: &Update<T>) {
+        match update {
+            Update::Objects(_) => drop(self.failing.remove(kind)),
+            Update::Fault { message, is_outage: true } => {
+                self.failing.entry(kind).or_insert_with(|| message.clone());
+            }
+            Update::Fault { is_outage: false, .. } => {}
+        }
+    }
+
+    /// Publishes the kinds whose watch fails. ConfigMaps matter only if a plugin is in one: an operator needs no right to
+    /// read them otherwise.
+    fn publish_outages(&self) {
+        let mut plugins = self.plugins.iter().flat_map(BTreeMap::values);
+        let needs_maps = plugins.any(|plugin| plugin.spec.source.config_map.is_some());
+        let mut failing = self.failing.clone();
+        failing.retain(|kind, _| *kind != CONFIG_MAPS || needs_maps);
+        self.outages.send_if_modified(|before| {
+            let changed = *before != failing;
+            *before = failing;
+            changed
+        });
+    }
+
+    fn content_after(&mut self, news: News) -> Option<Result<ObjectContent, String>> {
         let fault = match news {
             News::Plugins(Update::Objects(objects)) => {
                 let former = self.plugins.take().unwrap_or_default();
@@ -137,11 +199,13 @@ impl State {
                 self.pulls.take_in(*update);
                 None
             }
-            News::Components(Update::Fault(fault)) => {
-                self.maps_fault = Some(fault);
+            News::Components(Update::Fault { message, .. }) => {
+                self.maps_fault = Some(message);
                 None
             }
-            News::Plugins(Update::Fault(fault)) | News::Policies(Update::Fault(fault)) => Some(fault),
+            News::Plugins(Update::Fault { message, .. }) | News::Policies(Update::Fault { message, .. }) => {
+                Some(message)
+            }
         };
         let (Some(plugins), Some(policies)) = (&self.plugins, &self.policies) else {
             return fault.map(Err);
@@ -236,8 +300,12 @@ mod tests {
     use super::*;
 
     fn state() -> State {
-        let seen = watch::Sender::new(SeenObjects::default());
-        State::new(Some("paddock".to_owned()), Pulls::new(Arc::new(Puller::none())).0, seen)
+        let pulls = Pulls::new(Arc::new(Puller::none())).0;
+        State::new(Some("paddock".to_owned()), pulls, (watch::Sender::default(), watch::Sender::default()))
+    }
+
+    fn fails<T>(message: &str, is_outage: bool) -> Update<T> {
+        Update::Fault { message: message.to_owned(), is_outage }
     }
 
     /// The content after these plugins were listed, and after the ConfigMaps could not be.
@@ -252,7 +320,7 @@ mod tests {
         };
         assert!(state.take_in(News::Policies(Update::Objects(BTreeMap::new()))).is_none());
         let listed = state.take_in(News::Plugins(Update::Objects(plugins.iter().map(object).collect())));
-        state.take_in(News::Components(Update::Fault("no right".to_owned()))).or(listed)
+        state.take_in(News::Components(fails("no right", false))).or(listed)
     }
 
     #[test]
@@ -265,6 +333,32 @@ mod tests {
         assert!(content.plugins["gentle"].component.is_ok());
         let error = content.plugins["mine"].component.as_ref().err().unwrap();
         assert_eq!(error.message, "spec.source.configMap: no right");
+    }
+
+    #[test]
+    fn kind_whose_watch_fails_for_a_minute_is_published_with_its_first_error_until_it_is_listed() {
+        let mut state = state();
+        let outages = state.outages.subscribe();
+        let is = |state: &mut State, news: News, expected: &[(&'static str, &str)]| {
+            state.take_in(news);
+            let expected: Outages = expected.iter().map(|(kind, error)| (*kind, (*error).to_owned())).collect();
+            assert_eq!(*outages.borrow(), expected);
+        };
+        is(&mut state, News::Plugins(Update::Objects(BTreeMap::new())), &[]);
+        is(&mut state, News::Policies(Update::Objects(BTreeMap::new())), &[]);
+        is(&mut state, News::Policies(fails("one", false)), &[]);
+        is(&mut state, News::Policies(fails("two", true)), &[(POLICIES, "two")]);
+        is(&mut state, News::Policies(fails("three", true)), &[(POLICIES, "two")]);
+        is(&mut state, News::Plugins(fails("four", true)), &[(PLUGINS, "four"), (POLICIES, "two")]);
+        is(&mut state, News::Policies(Update::Objects(BTreeMap::new())), &[(PLUGINS, "four")]);
+        // No plugin is in a ConfigMap, so the operator needs no right to read them.
+        is(&mut state, News::Components(fails("five", true)), &[(PLUGINS, "four")]);
+        let in_a_map = json!({
+            "apiVersion": "policy.paddock.dev/v1alpha1", "kind": "SandboxPlugin", "metadata": { "name": "a", "uid": "a" },
+            "spec": { "source": { "configMap": { "name": "m", "key": "k.wasm" } } },
+        });
+        let listed = BTreeMap::from([("a".to_owned(), Ok(Arc::new(serde_json::from_value(in_a_map).unwrap())))]);
+        is(&mut state, News::Plugins(Update::Objects(listed)), &[(CONFIG_MAPS, "five")]);
     }
 
     #[test]

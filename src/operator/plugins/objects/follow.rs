@@ -15,9 +15,10 @@ use kube::runtime::watcher;
 use paddock_api::document::Document;
 use paddock_kube::watch::{Attempt, Selection, WatchError, resource_events};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::limits;
+use crate::watch::outage::{Consequence, Outage};
 
 /// The objects that are followed.
 pub(super) struct Followed {
@@ -32,7 +33,12 @@ pub(super) enum Update<T> {
     /// All objects, by name.
     Objects(BTreeMap<String, T>),
     /// The objects cannot be watched now. This says nothing about them.
-    Fault(String),
+    Fault {
+        /// The reason.
+        message: String,
+        /// Whether the watch has failed for so long that the objects that are known may be out of date.
+        is_outage: bool,
+    },
 }
 
 /// Follows a resource. `read` keeps the part of an object that matters.
@@ -49,6 +55,8 @@ pub(super) fn follow<T: Clone + Send + 'static>(
         known: BTreeMap::new(),
         listing: BTreeMap::new(),
         failures: 0,
+        outage: Outage::default(),
+        is_out: false,
         absent_since: None,
         pause: Duration::ZERO,
     };
@@ -66,6 +74,9 @@ struct Follow<T> {
     known: BTreeMap<String, T>,
     listing: BTreeMap<String, T>,
     failures: u32,
+    outage: Outage,
+    /// Whether the outage is confirmed.
+    is_out: bool,
     /// The time of the first list that found no such resource.
     absent_since: Option<Instant>,
     /// The wait before the next attempt.
@@ -112,12 +123,24 @@ impl<T: Clone> Follow<T> {
                 self.listing.insert(name(&object), (self.read)(&object));
                 return None;
             }
-            watcher::Event::InitDone => self.known = std::mem::take(&mut self.listing),
+            watcher::Event::InitDone => {
+                self.known = std::mem::take(&mut self.listing);
+                self.listed();
+            }
             watcher::Event::Apply(object) => drop(self.known.insert(name(&object), (self.read)(&object))),
             watcher::Event::Delete(object) => drop(self.known.remove(&name(&object))),
         }
+        self.outage.event();
         (self.failures, self.absent_since) = (0, None);
         Some(Update::Objects(self.known.clone()))
+    }
+
+    /// Notes that all objects are known.
+    fn listed(&mut self) {
+        self.outage.listed();
+        if std::mem::take(&mut self.is_out) {
+            info!(resource = self.followed.resource.plural, "the objects are known again");
+        }
     }
 
     async fn failed(&mut self, error: &watcher::Error) -> Option<Update<T>> {
@@ -139,6 +162,7 @@ impl<T: Clone> Follow<T> {
                     return None;
                 }
                 self.known.clear();
+                self.listed();
                 Some(Update::Objects(BTreeMap::new()))
             }
             // Only a list shows that nothing is left, and begins a watch when the resource is back.
@@ -152,7 +176,18 @@ impl<T: Clone> Follow<T> {
                 if self.failures > 1 || cause == WatchError::Forbidden {
                     warn!(resource, %error, failures = self.failures, "the watch of plugins keeps failing");
                 }
-                Some(Update::Fault(message))
+                let consequence = self.outage.failed(attempt, Instant::now());
+                if consequence == Consequence::List {
+                    self.events = None;
+                }
+                let is_outage = consequence == Consequence::Unknown;
+                if is_outage && !std::mem::replace(&mut self.is_out, true) {
+                    error!(
+                        resource,
+                        "the objects have not been watched for a minute; those that are known stay in force"
+                    );
+                }
+                Some(Update::Fault { message, is_outage })
             }
         }
     }
@@ -226,8 +261,35 @@ mod tests {
     async fn resource_that_may_not_be_read_is_unknown() {
         let status = Arc::new(AtomicU16::new(403));
         let mut updates = pin!(answering(&status, 403));
-        let Some(Update::Fault(fault)) = updates.next().await else { panic!("it is unknown") };
-        assert!(fault.starts_with("sandboxplugins cannot be watched"), "{fault}");
+        let Some(Update::Fault { message, is_outage }) = updates.next().await else { panic!("it is unknown") };
+        assert!(message.starts_with("sandboxplugins cannot be watched") && !is_outage, "{message}");
+    }
+
+    /// Reads until the watch is out, or is known again. Returns the time that this took.
+    async fn until_out(updates: &mut (impl Stream<Item = Update<()>> + Unpin), wanted: bool) -> Duration {
+        let begin = Instant::now();
+        loop {
+            match updates.next().await.expect("updates") {
+                Update::Fault { is_outage, .. } if is_outage == wanted && wanted => return begin.elapsed(),
+                Update::Objects(_) if !wanted => return begin.elapsed(),
+                Update::Fault { .. } | Update::Objects(_) => {}
+            }
+        }
+    }
+
+    /// The watch was established before, and its objects stay. Nothing else would say that they may be out of date.
+    #[tokio::test(start_paused = true)]
+    async fn watch_that_fails_for_a_minute_is_an_outage_until_the_next_list() {
+        let status = Arc::new(AtomicU16::new(200));
+        let mut updates = Box::pin(answering(&status, 200));
+        assert!(until_out(&mut updates, false).await < Duration::from_secs(1));
+        for code in [500, 403] {
+            status.store(code, Ordering::Relaxed);
+            let took = until_out(&mut updates, true).await;
+            assert!(took >= limits::WATCH_OUTAGE && took < limits::WATCH_OUTAGE * 2, "{code}: {took:?}");
+            status.store(200, Ordering::Relaxed);
+            assert!(until_out(&mut updates, false).await < limits::WATCH_OUTAGE);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,9 @@
 //! one of them writes the conditions (`status::writes_conditions`). It also removes the entries of replicas that do not
 //! exist any more. A replica that is stopped removes its entry itself.
 //!
+//! While the watch of the objects fails, the entry says so, and a leader writes nothing of its own: it would repeat what it
+//! saw before.
+//!
 //! Nothing is written when nothing differs, with two exceptions: the numbers of calls are written once a minute if they
 //! changed, and an entry is renewed every five minutes.
 
@@ -28,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::ObjectStates;
-use super::feed::SeenObjects;
+use super::feed::{CONFIG_MAPS, Outages, PLUGINS, POLICIES, SeenObjects};
 use super::follow::{Followed, Update, follow};
 use super::status::{self, ReplicaEntry, Replicas};
 use super::usage::CallCounts;
@@ -81,6 +84,8 @@ pub struct Reporter {
     pub seen: watch::Receiver<SeenObjects>,
     /// The state of the objects on this replica.
     pub states: watch::Receiver<ObjectStates>,
+    /// The kinds whose watch fails.
+    pub outages: watch::Receiver<Outages>,
     /// Whether this replica leads.
     pub leading: watch::Receiver<bool>,
     /// The numbers of calls.
@@ -106,11 +111,12 @@ impl Reporter {
         loop {
             let complete = reports.write().await;
             let pause = if complete { limits::PLUGIN_CALLS_INTERVAL } else { limits::PLUGIN_REPORT_RETRY };
-            let Reporter { seen, states, leading, .. } = &mut reports.reporter;
+            let Reporter { seen, states, outages, leading, .. } = &mut reports.reporter;
             tokio::select! {
                 () = stop.cancelled() => break,
                 Ok(()) = seen.changed() => {}
                 Ok(()) = states.changed() => {}
+                Ok(()) = outages.changed() => {}
                 Ok(()) = leading.changed() => {}
                 Some(replicas) = pods.next() => reports.replicas = Some(replicas),
                 () = sleep(pause) => {}
@@ -136,7 +142,7 @@ impl Reporter {
                     Update::Objects(pods) => {
                         Some(pods.into_iter().map(|(pod, ready)| (format!("{namespace}/{pod}"), ready)).collect())
                     }
-                    Update::Fault(_) => None,
+                    Update::Fault { .. } => None,
                 };
                 // A Deployment with other labels has other Pods, about which nothing is known.
                 let known = replicas.filter(|replicas| replicas.contains_key(&own));
@@ -161,7 +167,8 @@ impl StatusReports {
 
     /// Writes what differs. Returns whether all of it was written.
     async fn write(&mut self) -> bool {
-        let Reporter { seen, states, leading, .. } = &mut self.reporter;
+        let Reporter { seen, states, outages, leading, .. } = &mut self.reporter;
+        let outages = outages.borrow_and_update().clone();
         let seen = seen.borrow_and_update().clone();
         let states = states.borrow_and_update().clone();
         let leads = *leading.borrow_and_update();
@@ -171,26 +178,33 @@ impl StatusReports {
             let state = states.plugins.get(name).filter(|state| plugin.uid().as_ref() == Some(&state.uid));
             let Some(state) = state else { continue };
             let before = plugin.status.clone().unwrap_or_default();
-            let entry = status::plugin_entry(&own, state, self.reporter.calls.of(name), now);
+            let of_maps = outages.get(CONFIG_MAPS).filter(|_| plugin.spec.source.config_map.is_some());
+            let is_unseen = outages.contains_key(PLUGINS);
+            let state = state.clone().during(outages.get(PLUGINS).or(of_maps));
+            let entry = status::plugin_entry(&own, &state, self.reporter.calls.of(name), now);
             let of_leader = |replicas: Option<&Replicas>| {
                 let after = status::of_plugin(plugin, replicas, now);
                 let differs = after != SandboxPluginStatus { replicas: Vec::new(), ..before.clone() };
                 differs.then(|| OfLeader::new(json!(after), [&before.conditions, &after.conditions]))
             };
             let subject = Subject::new(name, &**plugin);
+            let leads = leads && !is_unseen;
             complete &= self.write_object(&subject, (&before.replicas[..], &entry), (leads, now), of_leader).await;
         }
         for (name, policy) in &seen.policies {
             let state = states.policies.get(name).filter(|state| policy.uid().as_ref() == Some(&state.uid));
             let Some(state) = state else { continue };
             let before = policy.status.clone().unwrap_or_default();
-            let entry = status::policy_entry(&own, state, now);
+            let outage = outages.get(POLICIES);
+            let state = state.clone().during(outage);
+            let entry = status::policy_entry(&own, &state, now);
             let of_leader = |replicas: Option<&Replicas>| {
                 let after = status::of_policy(policy, replicas, now);
                 let differs = after != SandboxPolicyStatus { replicas: Vec::new(), ..before.clone() };
                 differs.then(|| OfLeader::new(json!(after), [&before.conditions, &after.conditions]))
             };
             let subject = Subject::new(name, &**policy);
+            let leads = leads && outage.is_none();
             complete &= self.write_object(&subject, (&before.replicas[..], &entry), (leads, now), of_leader).await;
         }
         complete

@@ -125,6 +125,7 @@ impl Server {
 struct Leader {
     reports: StatusReports,
     seen: watch::Sender<SeenObjects>,
+    outages: watch::Sender<Outages>,
     _leading: watch::Sender<bool>,
     _states: watch::Sender<ObjectStates>,
 }
@@ -146,11 +147,13 @@ impl Leader {
             policies: [("policy".to_owned(), bound)].into(),
         });
         let (seen, leading) = (watch::Sender::new(SeenObjects::default()), watch::Sender::new(true));
+        let outages = watch::Sender::new(Outages::new());
         let reporter = Reporter {
             client: server.client(),
             replica: replica.clone(),
             seen: seen.subscribe(),
             states: states.subscribe(),
+            outages: outages.subscribe(),
             leading: leading.subscribe(),
             calls: CallCounts::default(),
             clock: Clock::default(),
@@ -159,7 +162,7 @@ impl Leader {
         if let Replica::Pod { .. } = replica {
             reports.replicas = Some([(replica.name(), true)].into());
         }
-        Self { reports, seen, _leading: leading, _states: states }
+        Self { reports, seen, outages, _leading: leading, _states: states }
     }
 
     async fn report(&mut self, server: &Server) {
@@ -243,4 +246,46 @@ async fn entry_is_renewed_before_it_counts_as_stale() {
     assert_eq!(server.writes(), settled + 2);
     leader.report(&server).await;
     assert_eq!(server.writes(), settled + 2);
+}
+
+/// A leader whose watch fails sees the conditions and entries of the past.
+#[tokio::test(start_paused = true)]
+async fn replica_whose_watch_fails_says_so_in_its_entry_and_writes_no_condition() {
+    let server = Server::new();
+    let mut blind = Leader::new(&server, pod("sys", "x"), None);
+    for _ in 0..3 {
+        blind.report(&server).await;
+    }
+    assert_eq!(server.reasons(), ["Loaded", "Bound"]);
+    let conditions = |server: &Server| {
+        let written = server.0.lock().writes.clone();
+        written.into_iter().filter(|(manager, _)| manager == object::POLICY_STATUS_MANAGER).count()
+    };
+    let before = conditions(&server);
+    blind.outages.send_replace(Outages::from([(POLICIES, "no answer".to_owned())]));
+    for _ in 0..3 {
+        // It sees no change, not even its own.
+        assert!(blind.reports.write().await);
+    }
+    let entry = |object: &Value| object["status"]["replicas"][0].clone();
+    let (plugin, policy) = {
+        let stored = server.0.lock();
+        (entry(&stored.plugin), entry(&stored.policy))
+    };
+    assert_eq!((&policy["reason"], &policy["digest"]), (&json!("WatchFailing"), &json!("sha256:1")), "{policy}");
+    assert!(policy["lastError"].as_str().unwrap().ends_with("no answer"), "{policy}");
+    assert!(plugin["reason"].is_null(), "{plugin}");
+    assert_eq!(conditions(&server), before);
+    // Another replica leads, and sees the entry.
+    let mut other = Leader::new(&server, pod("sys", "y"), None);
+    for leader in [&mut blind, &mut other] {
+        leader.reports.replicas = Some([("sys/x".to_owned(), true), ("sys/y".to_owned(), true)].into());
+    }
+    other.report(&server).await;
+    other.report(&server).await;
+    assert_eq!(server.reasons(), ["Loaded", "WatchFailing"]);
+    blind.outages.send_replace(Outages::new());
+    blind.report(&server).await;
+    other.report(&server).await;
+    assert_eq!(server.reasons(), ["Loaded", "Bound"]);
 }
