@@ -1,4 +1,5 @@
-//! The wishes of a Sandbox about its idle policy: the annotations [`KEEP_AWAKE_UNTIL`] and [`IDLE_SINCE`].
+//! The annotations of a Sandbox about its idle policy: the wishes [`KEEP_AWAKE_UNTIL`] and [`IDLE_SINCE`], and the records
+//! of its use, [`LAST_ACTIVITY`] and [`HELD_UNTIL`].
 //!
 //! Anybody who may write the Sandbox may set them, so a time that is not allowed counts as absent: it must neither keep a
 //! Sandbox running forever nor suspend one that is in use. The webhook refuses such a time, and the reconcile reports it.
@@ -6,7 +7,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use paddock_api::names::annotation::{HELD_UNTIL, IDLE_SINCE, KEEP_AWAKE_UNTIL};
+use paddock_api::names::annotation::{HELD_UNTIL, IDLE_SINCE, KEEP_AWAKE_UNTIL, LAST_ACTIVITY};
 
 use crate::model::FieldError;
 use crate::object::Texts;
@@ -31,6 +32,9 @@ pub(crate) struct Wishes {
     /// The time until which an exec, attach or port-forward counts as activity. The webhook writes it, and whoever may
     /// write annotations could write another one.
     pub(crate) held_until: Option<Timestamp>,
+    /// The time of the last use that a client recorded, and not later than now. A record that is ahead by a few minutes
+    /// counts as now, because clocks differ. One that is further ahead would keep the Sandbox running until then.
+    pub(crate) last_activity: Option<Timestamp>,
     /// The errors. A message depends on no clock, so that two messages about the same value are equal.
     pub(crate) errors: Vec<FieldError>,
 }
@@ -43,6 +47,7 @@ impl Wishes {
         wishes.keep_awake_until = wishes.read(annotations, KEEP_AWAKE_UNTIL, |value| until(value, at_most, now));
         wishes.idle_since = wishes.read(annotations, IDLE_SINCE, |value| since(value, now));
         wishes.held_until = wishes.read(annotations, HELD_UNTIL, |value| held(value, settings.exec_hold, now));
+        wishes.last_activity = wishes.read(annotations, LAST_ACTIVITY, |value| since(value, now)).map(|at| at.min(now));
         wishes
     }
 
@@ -116,6 +121,23 @@ mod tests {
     use super::*;
 
     const NOW: &str = "2026-11-23T12:00:00Z";
+
+    #[test]
+    fn activity_that_is_a_little_ahead_counts_as_now() {
+        for (value, counts) in [
+            ("2026-11-23T11:59:59Z", Some("2026-11-23T11:59:59Z")),
+            ("2026-11-23T12:04:59Z", Some(NOW)),
+            ("2026-11-23T12:05:01Z", None),
+            ("9999-01-01T00:00:00Z", None),
+            ("yesterday", None),
+        ] {
+            let wishes = read(LAST_ACTIVITY, value, &Settings::default());
+            assert_eq!(wishes.last_activity, counts.map(|at| at.parse().unwrap()), "{value}");
+            let errors: Vec<&str> = wishes.errors.iter().map(|error| error.path.as_str()).collect();
+            let field = "metadata.annotations[policy.paddock.dev/last-activity]";
+            assert_eq!(errors, if counts.is_some() { vec![] } else { vec![field] }, "{value}");
+        }
+    }
 
     fn read(name: &str, value: &str, settings: &Settings) -> Wishes {
         let annotations = BTreeMap::from([(name.to_owned(), value.to_owned())]);

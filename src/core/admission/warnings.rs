@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use paddock_api::kind::{Kind, OwnKind};
 use paddock_api::names::annotation;
 use serde_json::Value;
 
 use super::review::Verb;
 use super::state::ReviewState;
-use crate::awake::CLOCK_AHEAD;
 use crate::object::VolumeLoss;
 use crate::object::json::string_map;
 
@@ -20,7 +18,6 @@ const PODS: [&str; 2] = ["podTemplate", "template"];
 pub(super) fn add(state: &mut ReviewState<'_>, kind: Kind) {
     let sandbox = kind == Kind::Sandbox;
     if sandbox {
-        heartbeat(state);
         wish_without_policy(state);
     }
     // The annotations of a template are not copied to its Sandboxes, so they allow no loss of files.
@@ -106,23 +103,6 @@ fn missing_image(state: &mut ReviewState<'_>) {
             ));
         }
     }
-}
-
-/// Warns about a heartbeat that has no effect because it is not a time. Also warns about a heartbeat in the future,
-/// which prevents a suspend until that time.
-fn heartbeat(state: &mut ReviewState<'_>) {
-    let (name, now) = (annotation::LAST_ACTIVITY, state.review.now);
-    let at = "/metadata/annotations";
-    let Some(text) = string_map(&state.object, at).remove(name) else { return };
-    if string_map(&state.review.old_object, at).get(name) == Some(&text) {
-        return;
-    }
-    let problem = match text.parse::<Timestamp>() {
-        Ok(time) if time.duration_since(now) <= CLOCK_AHEAD => return,
-        Ok(_) => format!("is later than the present time, {now:.0}, and keeps the Sandbox running until then"),
-        Err(_) => "must be a time in RFC 3339 format, and is ignored".to_owned(),
-    };
-    state.warn(&format!("metadata.annotations[{name}]: {problem}; the value must be the time of the last activity"));
 }
 
 /// Warns about a wish to be kept running or to be suspended that has no effect, because the Sandbox is never idle.

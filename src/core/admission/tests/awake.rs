@@ -6,6 +6,7 @@ use super::*;
 
 const KEEP_AWAKE_UNTIL: &str = "policy.paddock.dev/keep-awake-until";
 const IDLE_SINCE: &str = "policy.paddock.dev/idle-since";
+const LAST_ACTIVITY: &str = "policy.paddock.dev/last-activity";
 
 fn annotated(name: &str, value: &str) -> Value {
     let mut object = sandbox(json!({ "idleTimeout": "10m" }));
@@ -20,6 +21,10 @@ fn a_wish_that_is_not_allowed_is_denied_with_its_field() {
         (KEEP_AWAKE_UNTIL, "tomorrow", Some("must be a time in RFC 3339 format")),
         (IDLE_SINCE, "2026-11-23T12:30:00Z", Some("not later than the present time")),
         (IDLE_SINCE, "true", Some("must be a time in RFC 3339 format")),
+        (LAST_ACTIVITY, "2026-11-23T12:05:01Z", Some("not later than the present time")),
+        (LAST_ACTIVITY, "yesterday", Some("must be a time in RFC 3339 format")),
+        (LAST_ACTIVITY, "2026-11-23T12:04:59Z", None),
+        (LAST_ACTIVITY, "2026-11-23T11:00:00Z", None),
         (KEEP_AWAKE_UNTIL, "2026-11-24T12:00:00Z", None),
         (IDLE_SINCE, "2026-11-23T12:00:00Z", None),
     ] {

@@ -12,29 +12,6 @@ pub(super) fn warnings(review: Review) -> Vec<String> {
 }
 
 #[test]
-fn a_heartbeat_that_is_no_time_or_far_ahead_is_told() {
-    let beating = |at: &str| {
-        let mut object = sandbox(json!({}));
-        object["metadata"]["annotations"] = json!({ "policy.paddock.dev/last-activity": at });
-        object
-    };
-    for (at, warning) in [
-        ("2026-11-23T11:00:00Z", None),
-        ("2026-11-23T12:04:59Z", None),
-        ("2026-11-23T12:05:01Z", Some("later than the present time, 2026-11-23T12:00:00Z")),
-        ("2099-01-01T00:00:00Z", Some("keeps the Sandbox running until then")),
-        ("yesterday", Some("must be a time in RFC 3339")),
-    ] {
-        for review in [create(SANDBOX, beating(at)), update(SANDBOX, sandbox(json!({})), beating(at))] {
-            let warned = warnings(review);
-            assert_eq!(warned.len(), usize::from(warning.is_some()), "{at}: {warned:?}");
-            assert!(warned.iter().all(|w| w.contains(warning.unwrap_or_default())), "{at}: {warned:?}");
-        }
-        assert_eq!(warnings(update(SANDBOX, beating(at), beating(at))), [""; 0], "{at} was there before");
-    }
-}
-
-#[test]
 fn modes_that_contradict_each_other_are_told_at_creation() {
     for (mode, replicas, warning) in [
         ("Suspended", 1, Some("spec.replicas: 1 has no effect")),

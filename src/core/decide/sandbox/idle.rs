@@ -59,11 +59,10 @@ struct Counting {
 }
 
 impl Counting {
-    /// `activity` is the time of the last activity.
-    fn of(snapshot: &SandboxSnapshot, activity: Timestamp) -> Self {
+    /// `activity` is the time of the last activity of any kind.
+    fn of(wishes: Wishes, snapshot: &SandboxSnapshot, activity: Timestamp) -> Self {
         let common = &snapshot.common;
-        let Wishes { keep_awake_until, idle_since, held_until, errors } =
-            Wishes::of(&snapshot.sandbox.meta.annotations, &common.settings, common.now);
+        let Wishes { keep_awake_until, idle_since, held_until, last_activity: _, errors } = wishes;
         let kept = keep_awake_until.and_then(|until| common.wait_until(until));
         let starts = idle_since.and_then(|since| common.wait_until(since));
         let later = |since: &Timestamp| kept.is_none() && starts.is_none() && *since > activity;
@@ -272,12 +271,12 @@ fn ask<'a>(
     let scheduled = model.schedule().and_then(|schedule| {
         schedule.last(common.passed.checked_sub(timeout).unwrap_or(Timestamp::MIN), common.passed)
     });
-    let time = |name: &str| sandbox.meta.annotations.get(name).and_then(|at| at.parse::<Timestamp>().ok());
-    // A time in the future counts as now. It is better to suspend a Sandbox too late than while it is in use.
+    // The two clocks may differ.
     let ready_since = first_ready.unwrap_or(object.meta.created).min(common.passed);
-    let last_activity = time(annotation::LAST_ACTIVITY).map(|at| at.min(common.passed)).max(scheduled);
+    let wishes = Wishes::of(&sandbox.meta.annotations, &common.settings, common.now);
+    let last_activity = wishes.last_activity.map(|at| at.min(common.passed)).max(scheduled);
     let created = sandbox.meta.created;
-    let wishes = Counting::of(snapshot, last_activity.unwrap_or(created).max(ready_since).max(created));
+    let wishes = Counting::of(wishes, snapshot, last_activity.unwrap_or(created).max(ready_since).max(created));
     // The question of plugins has no field for such a wish, so it states an activity that is long enough ago.
     let idle_from = wishes.idle_since.map(|since| since.checked_sub(timeout).unwrap_or(Timestamp::MIN));
     let stated = |at: Timestamp| idle_from.map_or(at, |idle_from| at.min(idle_from));
