@@ -10,6 +10,7 @@ mod asked;
 mod changes;
 mod e2e;
 mod framework;
+mod languages;
 mod scenarios;
 mod sim;
 mod tree;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     tests.extend(asked::tests());
     tests.extend(changes::tests());
     tests.extend(walk::tests());
+    tests.extend(languages::tests());
     tests.extend(scenarios::tests());
     tests.extend(sim::tests());
     tests.extend(e2e::tests());

@@ -8,10 +8,10 @@ use crate::cache::Cached;
 use crate::go::{build_program, go_version};
 use crate::{Error, Result};
 
-/// The file that pip installs from. It names the newest version on PyPI at the time of writing.
-const REQUIREMENTS: &str = "python.txt";
+/// The name of the file that pip installs from.
+pub(crate) const REQUIREMENTS: &str = "python.txt";
 
-/// A virtual environment with the Python SDK.
+/// A virtual environment with the Python SDK, in the newest version on PyPI at the time of writing.
 const PYTHON: Cached = Cached {
     folder: "sdk-python",
     title: "upstream's Python SDK",
@@ -51,8 +51,8 @@ pub async fn go_sdk_client() -> Result<PathBuf> {
     Ok(GO.ready_async().await?.join("sdk"))
 }
 
-/// Programs in the environment contain its first path, which is another one later, but the interpreter does not need it.
-fn install_python(source: &Path, new: &Path, _: &str) -> Result<()> {
+/// Makes a virtual environment, and installs the requirements in it. Programs in it contain its first path, which is another one later, but the interpreter does not need it.
+pub(crate) fn install_python(source: &Path, new: &Path, _: &str) -> Result<()> {
     run(Command::new("python3").args(["-m", "venv"]).arg(new))?;
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
     run(Command::new(new.join("bin/python")).args(pip).arg(source.join(REQUIREMENTS)))?;
@@ -60,7 +60,7 @@ fn install_python(source: &Path, new: &Path, _: &str) -> Result<()> {
 }
 
 /// Runs a program, and returns what it printed.
-fn run(command: &mut Command) -> Result<String> {
+pub(crate) fn run(command: &mut Command) -> Result<String> {
     let name = command.get_program().display().to_string();
     let output = command.stdin(Stdio::null()).output().map_err(Error::io(format!("running {name}")))?;
     if !output.status.success() {

@@ -11,9 +11,10 @@ mod guests;
 #[path = "../../src/plugin-host/guest_build/toolchain.rs"]
 mod toolchain;
 
-const GUESTS: [&str; 9] = [
+const GUESTS: [&str; 10] = [
     "examples/allowed-images",
     "examples/pool-fixed",
+    "examples/pool-headroom",
     "test-guests/misbehave",
     "test-guests/ask-for-wasi",
     "test-guests/ask-for-more",

@@ -7,6 +7,10 @@ pub const ALLOWED_IMAGES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/allo
 /// The example `pool-fixed`: it keeps a pool at `{"desired": N}`. The demo installs it while the operator runs.
 pub const POOL_FIXED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pool-fixed.wasm"));
 
+/// The example `pool-headroom`: it keeps as many warm as claims came lately, and some percent more. The examples in
+/// other languages than Rust answer alike.
+pub const POOL_HEADROOM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pool-headroom.wasm"));
+
 /// A plugin that fails in every hook, in the way that `{"mode": "..."}` names.
 pub const MISBEHAVE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/misbehave.wasm"));
 

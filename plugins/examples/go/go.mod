@@ -1,0 +1,3 @@
+module pool-headroom-go
+
+go 1.26
