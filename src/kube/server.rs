@@ -121,7 +121,7 @@ impl Connection {
             return debug!(%error, "a connection ended before it was served");
         }
         match &self.server.protocol {
-            Protocol::Plain => self.serve(stream, router).await,
+            Protocol::Plain => self.serve(stream, router, false).await,
             Protocol::Tls(config) => {
                 let handshake = TlsAcceptor::from(config.load_full()).accept(stream);
                 let accepted = tokio::select! {
@@ -129,7 +129,11 @@ impl Connection {
                     accepted = timeout_at(self.accepted + self.server.limits.first_request, handshake) => accepted,
                 };
                 match accepted {
-                    Ok(Ok(stream)) => self.serve(stream, router).await,
+                    Ok(Ok(stream)) => {
+                        // A configuration that asks for certificates has a verifier, so a certificate is a verified one.
+                        let is_verified = stream.get_ref().1.peer_certificates().is_some();
+                        self.serve(stream, router, is_verified).await;
+                    }
                     Ok(Err(error)) => debug!(%error, "the TLS handshake of a connection failed"),
                     Err(_elapsed) => (self.server.on_incident)(Incident::ConnectionSilent),
                 }
@@ -137,7 +141,12 @@ impl Connection {
         }
     }
 
-    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+    async fn serve(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        router: Router,
+        is_verified: bool,
+    ) {
         let limits = self.server.limits;
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
@@ -155,7 +164,7 @@ impl Connection {
             .keep_alive_interval(limits.idle)
             .keep_alive_timeout(limits.first_request);
         let http2 = Arc::new(AtomicBool::new(false));
-        let service = self.service(router, http2.clone());
+        let service = self.service(router, http2.clone(), is_verified);
         let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let mut connection = pin!(connection);
         let old = self.accepted + limits.age;
@@ -199,6 +208,7 @@ impl Connection {
         &self,
         router: Router,
         http2: Arc<AtomicBool>,
+        is_verified: bool,
     ) -> impl Service<
         Request<hyper::body::Incoming>,
         Response = Response,
@@ -224,6 +234,7 @@ impl Connection {
                     request: pending.clone(),
                     refused: pending.refused(),
                     peer: place.peer,
+                    is_verified,
                 };
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(intake);

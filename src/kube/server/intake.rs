@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes};
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
@@ -41,24 +41,32 @@ pub struct Intake {
     pub(super) request: Arc<Pending>,
     pub(super) refused: CancellationToken,
     pub(super) peer: Peer,
+    pub(super) is_verified: bool,
 }
 
 impl Intake {
     /// Reads the body. Its bytes count until the request has been answered.
     ///
+    /// The body of a refused request is read to its end too, and dropped. A client that still sends a body may otherwise
+    /// see a broken connection in the place of the answer. The caller limits the time.
+    ///
     /// # Errors
     /// If the body is too large, the bodies of all requests are too large together, or the connection ends.
     pub async fn receive(&self, body: Body) -> Result<Bytes, Refused> {
-        tokio::select! {
+        let mut chunks = body.into_data_stream();
+        let received = tokio::select! {
             biased;
             () = self.refused.cancelled() => Err(Refused::Busy),
-            received = self.collect(body) => received,
+            received = self.collect(&mut chunks) => received,
+        };
+        if matches!(received, Err(Refused::TooLarge(_) | Refused::Busy)) {
+            while let Some(Ok(_)) = chunks.next().await {}
         }
+        received
     }
 
-    async fn collect(&self, body: Body) -> Result<Bytes, Refused> {
+    async fn collect(&self, chunks: &mut BodyDataStream) -> Result<Bytes, Refused> {
         let most = self.connections.limits().body;
-        let mut chunks = body.into_data_stream();
         let mut whole: Vec<u8> = Vec::new();
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(Refused::Broken)?;
@@ -105,6 +113,12 @@ impl Intake {
             done
         };
         tokio::task::spawn_blocking(work).await
+    }
+
+    /// Whether the client showed a certificate, which the server has verified.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        self.is_verified
     }
 
     /// The address of the client, as a text for logs.

@@ -137,6 +137,22 @@ async fn a_body_has_a_limit_and_all_bodies_together_have_one() {
     timeout(Duration::from_secs(10), answers).await.expect("the smaller body");
 }
 
+/// The client still sends its body when the server refuses the request, and reads the answer only afterwards, as the HTTP
+/// client of an API server may do. The body is larger than what sockets hold.
+#[tokio::test]
+async fn client_that_sends_a_large_body_gets_the_refusal() {
+    const LENGTH: usize = 32 << 20;
+    let server = start(ServerLimits { first_request: Duration::from_secs(60), ..LIMITS }).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let head = format!("POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: {LENGTH}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b'x'; LENGTH]).await.expect("the server reads the whole body");
+    let mut answer = vec![0; 4096];
+    let read = timeout(Duration::from_secs(10), stream.read(&mut answer)).await.expect("in time").expect("an answer");
+    let answer = String::from_utf8_lossy(&answer[..read]);
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("more than 100 bytes"), "{answer}");
+}
+
 #[tokio::test]
 async fn a_server_ends_in_order() {
     let server = start(LIMITS).await;

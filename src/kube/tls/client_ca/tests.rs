@@ -2,16 +2,21 @@
 
 use std::net::SocketAddr;
 
+use axum::routing::get;
+use axum::{Extension, Router};
 use jiff::Timestamp;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::ClientConfig;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::limits;
+use crate::server::{Intake, Protocol, Server};
 use crate::tls::{Lifetimes, issue};
 
 /// The certificate of a CA, and a client's certificate of this CA with its key. All in PEM format.
@@ -26,8 +31,12 @@ fn client_of_a_ca() -> (String, String, String) {
     (certificate, client.pem(), key.serialize_pem())
 }
 
-/// Whether a client gets an answer, with this certificate and key.
-async fn served(address: SocketAddr, authority: &str, client: Option<(&str, &str)>) -> bool {
+/// A connection of a client with this certificate and key.
+async fn connect(
+    address: SocketAddr,
+    authority: &str,
+    client: Option<(&str, &str)>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(provider()))
@@ -43,7 +52,12 @@ async fn served(address: SocketAddr, authority: &str, client: Option<(&str, &str
     };
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
-    let Ok(mut stream) = TlsConnector::from(Arc::new(config)).connect(name, stream).await else { return false };
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+/// Whether a client gets an answer, with this certificate and key.
+async fn served(address: SocketAddr, authority: &str, client: Option<(&str, &str)>) -> bool {
+    let Ok(mut stream) = connect(address, authority, client).await else { return false };
     stream.write_all(b"?").await.is_ok() && stream.read_u8().await.is_ok()
 }
 
@@ -81,6 +95,32 @@ async fn clients_are_verified_at_the_time_of_the_api_server() {
         clock.observe(async { Ok::<_, ()>(headers.clone()) }, |headers| headers).await.unwrap();
     }
     assert!(served(address, &server.authority, mine).await);
+}
+
+/// A client is verified if the server asked for its certificate, and not if it only has one.
+#[tokio::test]
+async fn requests_say_whether_their_client_is_verified() {
+    let server = issue(&["127.0.0.1".to_owned()], Timestamp::now(), Lifetimes::default().certificate).unwrap();
+    let serving_cert = ServingCert::default();
+    serving_cert.serve(server.certificate.as_bytes(), server.key.as_bytes()).unwrap();
+    let (authority, client, key) = client_of_a_ca();
+    let with_ca = serving_cert.server_config_for_clients_of(authority.as_bytes(), &Clock::default()).unwrap();
+    for (config, expected) in [(with_ca, "true"), (serving_cert.server_config().unwrap(), "false")] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let says = async |Extension(intake): Extension<Intake>| intake.is_verified().to_string();
+        let router = Router::new().route("/", get(says));
+        let protocol = Protocol::Tls(Arc::new(ArcSwap::from_pointee(config)));
+        let settings = Server { protocol, limits: limits::ENDPOINT_SERVER, on_incident: Arc::new(|_| {}) };
+        let stop = CancellationToken::new();
+        tokio::spawn(crate::server::serve(listener, settings, router, stop.clone()));
+        let mut stream = connect(address, &server.authority, Some((&*client, &*key))).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with(expected), "{answer}");
+        stop.cancel();
+    }
 }
 
 #[tokio::test]
