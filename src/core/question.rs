@@ -32,6 +32,20 @@ pub struct PluginRequest {
     pub question: Question,
 }
 
+/// The origin of a call. Calls of unverified callers share nothing with the others: no quarantine, no room and no log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Caller {
+    /// The operator itself, or a client of the webhook with a verified certificate.
+    Verified,
+    /// A client of the webhook that showed no certificate. It may have made up its review.
+    Unverified,
+}
+
+impl Caller {
+    /// All callers.
+    pub const ALL: [Caller; 2] = [Caller::Verified, Caller::Unverified];
+}
+
 /// The component that answers. The name is for people, and the digest identifies the component.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PluginRef {

@@ -19,7 +19,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::admission::{Acceptance, Review, accept};
-use crate::question::{Answer, Failure, PluginRef, PluginRequest, Question, form};
+use crate::question::{Answer, Caller, Failure, PluginRef, PluginRequest, Question, form};
 use crate::snapshot::Snapshot;
 
 pub use self::redact::is_same_text;
@@ -39,6 +39,8 @@ pub enum Asker {
 pub struct Subject {
     /// Who asked.
     pub asker: Asker,
+    /// The origin of the calls.
+    pub caller: Caller,
     /// The object. The question may be about another one, such as the Pod of a Sandbox.
     pub object: ObjectName,
 }
@@ -197,12 +199,12 @@ impl Subject {
             name: key.name.to_string(),
             uid: uid.map(ToString::to_string),
         };
-        Self { asker: Asker::Reconcile, object }
+        Self { asker: Asker::Reconcile, caller: Caller::Verified, object }
     }
 
-    /// The object of a review.
+    /// The object of a review of this caller.
     #[must_use]
-    pub fn of_review(review: &Review) -> Self {
+    pub fn of_review(review: &Review, caller: Caller) -> Self {
         // An update may leave the UID to the API server.
         let uid =
             [&review.object, &review.old_object].into_iter().find_map(|object| object["metadata"]["uid"].as_str());
@@ -213,7 +215,7 @@ impl Subject {
             name: review.name.clone(),
             uid: uid.map(str::to_owned),
         };
-        Self { asker: Asker::Webhook, object }
+        Self { asker: Asker::Webhook, caller, object }
     }
 }
 

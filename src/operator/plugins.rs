@@ -186,12 +186,12 @@ async fn apply(mut loaders: Loaders, news: News) -> Loaders {
 /// The client that reconciles and reviews use to ask plugins. It counts the calls, and logs the failures.
 fn plugin_client(host: Arc<Host>, calls: CallCounts) -> MeasuredClient {
     let failures: Mutex<Failures> = Mutex::default();
-    Arc::new(move |ask, now| {
-        let (result, usage) = host.ask_measured(ask, now);
+    Arc::new(move |ask, caller, now| {
+        let (result, usage) = host.ask_measured(ask, caller, now);
         calls.count(&ask.plugin.name, &result);
         if let Err(failure) = &result {
             let hook = ask.question.hook();
-            let due = failures.lock().due(&ask.plugin.name, hook, failure.kind, now);
+            let due = failures.lock().due((&ask.plugin.name, hook, failure.kind, caller), now);
             if let Some(suppressed) = due {
                 failures::report(ask, failure, suppressed);
             }

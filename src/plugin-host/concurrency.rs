@@ -1,4 +1,4 @@
-//! The budget of all calls together, its fair shares by namespace, and the clock that ticks while a call runs.
+//! The budget of all calls together, its fair shares by lane and namespace, and the clock that ticks while a call runs.
 //!
 //! A call takes an instance and the bytes of its memory limit from the budget before it begins, so the memory of all
 //! calls together never exceeds the budget. A call that finds no room waits here, within its deadline.
@@ -7,11 +7,17 @@
 //! get a third each: there is always room for the first call of another namespace. Namespaces that wait take turns, so
 //! that a budget of a single call is shared too.
 //!
+//! Unverified callers can name any number of namespaces, so their lanes hold a part of the budget at most. Within a lane,
+//! the same rules apply to that part. Lanes that wait take turns too, and the first call of a lane needs nothing but free
+//! room.
+//!
 //! The ticker uses the same state: it ticks only while there is a call to interrupt, so an idle operator runs no timer.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::lanes::{Lane, PerLane};
 
 /// An amount of the budget: instances, and bytes of memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +44,19 @@ impl Share {
         }
     }
 
+    fn divided_by(self, divisor: u32) -> Self {
+        let of_bytes = usize::try_from(divisor).unwrap_or(usize::MAX);
+        Self {
+            instances: self.instances.checked_div(divisor).unwrap_or_default(),
+            bytes: self.bytes.checked_div(of_bytes).unwrap_or_default(),
+        }
+    }
+
+    /// The smaller of both shares, in instances and in bytes.
+    fn at_most(self, other: Self) -> Self {
+        Self { instances: self.instances.min(other.instances), bytes: self.bytes.min(other.bytes) }
+    }
+
     fn minus(self, other: Self) -> Self {
         Self {
             instances: self.instances.saturating_sub(other.instances),
@@ -46,11 +65,21 @@ impl Share {
     }
 }
 
+/// A namespace, as the calls of one lane see it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Holder {
+    pub(crate) lane: Lane,
+    pub(crate) namespace: Arc<str>,
+}
+
 #[derive(Debug, Default)]
 struct State {
     taken: Share,
-    by_namespace: BTreeMap<Arc<str>, Share>,
-    waiting: BTreeMap<Arc<str>, Waiting>,
+    by_lane: PerLane<Share>,
+    by_holder: BTreeMap<Holder, Share>,
+    waiting: BTreeMap<Holder, Waiting>,
+    /// The number of the last permit of each lane.
+    lane_turns: PerLane<u64>,
     /// The number of permits that were granted.
     granted: u64,
     closed: bool,
@@ -67,19 +96,25 @@ struct Waiting {
 }
 
 impl State {
-    /// Whether it is a namespace's turn to take a share: it has room, and no other one with room waits for longer.
-    fn grants(&self, total: Share, namespace: &str, share: Share) -> bool {
-        let turn = self.waiting.get(namespace).map_or(0, |waiting| waiting.turn);
-        let goes_first =
-            |(other, waiting): (&Arc<str>, &Waiting)| waiting.turn < turn && self.has_room(total, other, waiting.share);
-        self.has_room(total, namespace, share) && !self.waiting.iter().any(goes_first)
+    /// Whether it is a holder's turn to take a share: it has room, and no other one with room waits for longer. Lanes take
+    /// turns first, and then the namespaces of a lane.
+    fn grants(&self, total: Share, holder: &Holder, share: Share) -> bool {
+        let turn = |holder: &Holder, waiting: &Waiting| (*self.lane_turns.get(holder.lane), waiting.turn);
+        let own = self.waiting.get(holder).copied().unwrap_or_default();
+        let goes_first = |(other, waiting): (&Holder, &Waiting)| {
+            turn(other, waiting) < turn(holder, &own) && self.has_room(total, other, waiting.share)
+        };
+        self.has_room(total, holder, share) && !self.waiting.iter().any(goes_first)
     }
 
     /// Whether there is room for a share. The first call of a namespace needs only free instances and bytes. For a
     /// further one, as much has to remain free as the namespace holds.
-    fn has_room(&self, total: Share, namespace: &str, share: Share) -> bool {
+    fn has_room(&self, total: Share, holder: &Holder, share: Share) -> bool {
         let free = total.minus(self.taken);
-        let held = self.by_namespace.get(namespace);
+        let of_lane = *self.by_lane.get(holder.lane);
+        let is_first = of_lane == Share::default();
+        let free = if is_first { free } else { free.at_most(total.divided_by(holder.lane.divisor()).minus(of_lane)) };
+        let held = self.by_holder.get(holder);
         share.fits_in(free) && held.is_none_or(|held| held.plus(share).fits_in(free.minus(share)))
     }
 }
@@ -97,14 +132,14 @@ pub(crate) struct CallBudget {
 #[derive(Debug)]
 pub(crate) struct Permit {
     budget: Arc<CallBudget>,
-    namespace: Arc<str>,
+    holder: Holder,
     share: Share,
 }
 
 impl Permit {
-    /// The namespace that the call belongs to.
-    pub(crate) fn namespace(&self) -> &Arc<str> {
-        &self.namespace
+    /// The lane and the namespace that the call belongs to.
+    pub(crate) fn holder(&self) -> &Holder {
+        &self.holder
     }
 }
 
@@ -114,26 +149,31 @@ impl CallBudget {
     }
 
     /// Waits for a permit. `None` if the namespace gets no room before the deadline.
-    pub(crate) fn acquire(self: &Arc<Self>, namespace: &str, share: Share, deadline: Instant) -> Option<Permit> {
-        let namespace: Arc<str> = namespace.into();
+    pub(crate) fn acquire(
+        self: &Arc<Self>,
+        (lane, namespace): (Lane, &str),
+        share: Share,
+        deadline: Instant,
+    ) -> Option<Permit> {
+        let holder = Holder { lane, namespace: namespace.into() };
         let mut state = self.lock();
-        let waiting = state.waiting.entry(Arc::clone(&namespace)).or_default();
+        let waiting = state.waiting.entry(holder.clone()).or_default();
         waiting.calls = waiting.calls.saturating_add(1);
         waiting.share = share;
-        let mut granted = state.grants(self.total, &namespace, share);
+        let mut granted = state.grants(self.total, &holder, share);
         while !granted {
             let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
                 break;
             };
             state = self.released.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-            granted = state.grants(self.total, &namespace, share);
+            granted = state.grants(self.total, &holder, share);
         }
         if granted && state.taken.instances == 0 {
             self.started.notify_all();
         }
         state.granted = state.granted.saturating_add(u64::from(granted));
         let turn = state.granted;
-        if let Some(waiting) = state.waiting.get_mut(&namespace) {
+        if let Some(waiting) = state.waiting.get_mut(&holder) {
             waiting.calls = waiting.calls.saturating_sub(1);
             if granted {
                 waiting.turn = turn;
@@ -142,14 +182,17 @@ impl CallBudget {
         state.waiting.retain(|_, waiting| waiting.calls > 0);
         if granted {
             state.taken = state.taken.plus(share);
-            let held = state.by_namespace.entry(Arc::clone(&namespace)).or_default();
+            let of_lane = state.by_lane.get_mut(lane);
+            *of_lane = of_lane.plus(share);
+            *state.lane_turns.get_mut(lane) = turn;
+            let held = state.by_holder.entry(holder.clone()).or_default();
             *held = held.plus(share);
         }
         if !state.waiting.is_empty() {
             // This call may have been in front of others.
             self.released.notify_all();
         }
-        granted.then(|| Permit { budget: Arc::clone(self), namespace, share })
+        granted.then(|| Permit { budget: Arc::clone(self), holder, share })
     }
 
     /// Calls `tick` once in each interval while a call runs. Returns after [`close`](Self::close).
@@ -183,11 +226,13 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.budget.lock();
         state.taken = state.taken.minus(self.share);
-        let rest = state.by_namespace.get(&self.namespace).copied().unwrap_or_default().minus(self.share);
+        let of_lane = state.by_lane.get_mut(self.holder.lane);
+        *of_lane = of_lane.minus(self.share);
+        let rest = state.by_holder.get(&self.holder).copied().unwrap_or_default().minus(self.share);
         if rest == Share::default() {
-            state.by_namespace.remove(&self.namespace);
+            state.by_holder.remove(&self.holder);
         } else {
-            state.by_namespace.insert(Arc::clone(&self.namespace), rest);
+            state.by_holder.insert(self.holder.clone(), rest);
         }
         drop(state);
         // The room may be too small for the call that waits longest, or its namespace may hold too much.
@@ -218,11 +263,14 @@ mod tests {
     fn permits_are_granted_within_instances_and_bytes() {
         for (instances, bytes) in [(2, 1000), (1000, 25)] {
             let budget = budget(instances, bytes);
-            let (first, _second) = (budget.acquire("a", CALL, soon()).unwrap(), budget.acquire("b", CALL, soon()));
-            assert!(budget.acquire("c", CALL, at_once()).is_none());
+            let (first, _second) = (
+                budget.acquire((Lane::Verified, "a"), CALL, soon()).unwrap(),
+                budget.acquire((Lane::Verified, "b"), CALL, soon()),
+            );
+            assert!(budget.acquire((Lane::Verified, "c"), CALL, at_once()).is_none());
             let waiting = std::thread::spawn({
                 let budget = Arc::clone(&budget);
-                move || budget.acquire("c", CALL, soon()).is_some()
+                move || budget.acquire((Lane::Verified, "c"), CALL, soon()).is_some()
             });
             drop(first);
             assert!(waiting.join().unwrap());
@@ -234,7 +282,7 @@ mod tests {
         for (instances, bytes) in [(8, 10_000), (10_000, 80)] {
             let budget = budget(instances, bytes);
             let all_of = |namespace: &str| {
-                let permits = std::iter::from_fn(|| budget.acquire(namespace, CALL, at_once()));
+                let permits = std::iter::from_fn(|| budget.acquire((Lane::Verified, namespace), CALL, at_once()));
                 permits.collect::<Vec<_>>()
             };
             let hostile = all_of("hostile");
@@ -243,7 +291,7 @@ mod tests {
             assert_eq!(second.len(), 2, "half of the rest");
             assert_eq!(all_of("third").len(), 1);
             drop((hostile, second));
-            assert!(budget.lock().by_namespace.is_empty(), "nothing is kept of a namespace without calls");
+            assert!(budget.lock().by_holder.is_empty(), "nothing is kept of a namespace without calls");
             assert_eq!(all_of("third").len(), 4);
         }
     }
@@ -252,20 +300,20 @@ mod tests {
     fn single_instance_is_everybodys() {
         let budget = budget(1, 10);
         for namespace in ["a", "b", "a"] {
-            assert!(budget.acquire(namespace, CALL, at_once()).is_some(), "{namespace}");
+            assert!(budget.acquire((Lane::Verified, namespace), CALL, at_once()).is_some(), "{namespace}");
         }
     }
 
     #[test]
     fn namespaces_that_wait_take_turns() {
         let budget = budget(1, 10);
-        let permit = budget.acquire("hostile", CALL, soon()).unwrap();
+        let permit = budget.acquire((Lane::Verified, "hostile"), CALL, soon()).unwrap();
         let order = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             let wait = |namespace: &'static str| {
                 let (budget, order) = (&budget, &order);
                 scope.spawn(move || {
-                    let permit = budget.acquire(namespace, CALL, soon()).expect("a permit");
+                    let permit = budget.acquire((Lane::Verified, namespace), CALL, soon()).expect("a permit");
                     order.lock().unwrap().push(namespace);
                     drop(permit);
                 });
@@ -285,6 +333,66 @@ mod tests {
         assert!(budget.lock().waiting.is_empty());
     }
 
+    /// The permits that the namespaces of a lane get now, one after the other and as many as they may have.
+    fn all_of(budget: &Arc<CallBudget>, lane: Lane, namespaces: usize) -> Vec<Permit> {
+        let of = |n: usize| {
+            let name = format!("n{n}");
+            std::iter::from_fn(move || budget.acquire((lane, &name), CALL, at_once()))
+        };
+        (0..namespaces).flat_map(of).collect()
+    }
+
+    #[test]
+    fn unverified_callers_leave_room_whatever_namespaces_they_name() {
+        for (instances, bytes) in [(16, 10_000), (10_000, 160)] {
+            let budget = budget(instances, bytes);
+            let unverified = all_of(&budget, Lane::Unverified, 100);
+            assert_eq!(unverified.len(), 8, "half of the budget");
+            let settings = all_of(&budget, Lane::UnverifiedSettings, 100);
+            assert_eq!(settings.len(), 4, "a quarter, which the others cannot take");
+            assert_eq!(all_of(&budget, Lane::Verified, 1).len(), 2, "a namespace gets half of the rest");
+            assert_eq!(all_of(&budget, Lane::Verified, 100).len(), 4, "and all of them get the whole");
+            drop((unverified, settings));
+            assert_eq!(*budget.lock().by_lane.get(Lane::Unverified), Share::default());
+            assert_eq!(all_of(&budget, Lane::Verified, 100).len(), 16, "nothing is kept free for nobody");
+        }
+    }
+
+    #[test]
+    fn single_instance_is_every_lanes() {
+        let budget = budget(1, 10);
+        for lane in [Lane::Unverified, Lane::UnverifiedSettings, Lane::Verified] {
+            assert!(budget.acquire((lane, "a"), CALL, at_once()).is_some(), "{lane:?}");
+        }
+    }
+
+    /// Each of the made-up namespaces waits for its first permit, as the good one does.
+    #[test]
+    fn lanes_that_wait_take_turns() {
+        let budget = budget(1, 10);
+        let permit = budget.acquire((Lane::Unverified, "n"), CALL, soon()).unwrap();
+        let order = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            let wait = |lane: Lane, namespace: String| {
+                let (budget, order) = (&budget, &order);
+                scope.spawn(move || {
+                    let permit = budget.acquire((lane, &namespace), CALL, soon()).expect("a permit");
+                    order.lock().unwrap().push(lane);
+                    drop(permit);
+                });
+            };
+            (0..20).for_each(|n| wait(Lane::Unverified, format!("n{n}")));
+            wait(Lane::Verified, "good".to_owned());
+            let started = Instant::now();
+            while budget.lock().waiting.len() < 21 {
+                assert!(started.elapsed() < Duration::from_secs(30), "the calls do not wait");
+                std::thread::yield_now();
+            }
+            drop(permit);
+        });
+        assert_eq!(order.lock().unwrap().first(), Some(&Lane::Verified));
+    }
+
     #[test]
     fn clock_ticks_only_while_a_call_runs_and_stops_when_closed() {
         let (budget, ticks) = (budget(1, 10), Arc::new(AtomicU32::new(0)));
@@ -298,7 +406,7 @@ mod tests {
         });
         std::thread::sleep(Duration::from_millis(30));
         assert_eq!(ticks.load(Ordering::Relaxed), 0, "no call runs");
-        let permit = budget.acquire("a", CALL, soon()).unwrap();
+        let permit = budget.acquire((Lane::Verified, "a"), CALL, soon()).unwrap();
         let started = Instant::now();
         while ticks.load(Ordering::Relaxed) < 3 {
             assert!(started.elapsed() < Duration::from_secs(30), "the clock does not tick");

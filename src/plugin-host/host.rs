@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use paddock_core::binding::Mode;
 use paddock_core::question::limits::MAX_MESSAGE_CHARS;
-use paddock_core::question::{Answer, Failure, FailureKind, Hook, PluginRef, PluginRequest};
+use paddock_core::question::{Answer, Caller, Failure, FailureKind, Hook, PluginRef, PluginRequest};
 use paddock_core::text::truncate;
 use serde_json::{Map, Value};
 use wasmtime::Store;
@@ -16,9 +16,10 @@ use wasmtime::component::{Instance, Linker};
 
 use crate::answer::{InvalidReply, validate};
 use crate::call::{self, CallLog, CallState, Usage};
-use crate::concurrency::{CallBudget, Permit, Share};
+use crate::concurrency::{CallBudget, Holder, Permit, Share};
 use crate::config::{HostConfig, Limits};
 use crate::engine::MeteredEngine;
+use crate::lanes::{Lane, PerLane};
 use crate::load::{self, Linked, LoadError, Plugin, Source, Surface};
 use crate::log_budget::LogBudget;
 use crate::quarantine::Quarantines;
@@ -53,12 +54,20 @@ struct Loaded {
     info: Plugin,
     name: Arc<str>,
     linked: Arc<Linked>,
-    /// The quarantines of each hook, by the mode of the binding: the failures of a policy in the mode Shadow do not stop
-    /// the one that decides.
-    quarantines: BTreeMap<(Hook, Mode), Mutex<Quarantines>>,
+    /// The quarantines of each hook, by the mode of the binding and by the caller: the failures of a policy in the mode
+    /// Shadow do not stop the one that decides, and made-up reviews do not stop a reconcile.
+    quarantines: BTreeMap<(Hook, Mode, Caller), Mutex<Quarantines>>,
     /// The schemas of the settings, by hook. Plugins of version 0.1.0 have none.
     schemas: BTreeMap<Hook, SettingsSchema>,
-    log: Arc<Mutex<LogBudget>>,
+    logs: PerLane<Arc<Mutex<LogBudget>>>,
+}
+
+impl Loaded {
+    /// The log of a call with this permit.
+    fn log_of(&self, permit: &Permit) -> CallLog {
+        let Holder { lane, namespace } = permit.holder();
+        CallLog::new(&self.name, namespace, self.logs.get(*lane))
+    }
 }
 
 /// The namespace of the calls that the host makes itself: trials of components, and checks of settings.
@@ -117,13 +126,16 @@ pub struct PluginReport {
     pub quarantined: Vec<QuarantineReport>,
 }
 
-/// A quarantine: a hook of a plugin that is not called for the objects of one namespace by bindings of one mode.
+/// A quarantine: a hook of a plugin that is not called for the objects of one namespace by bindings of one mode, for one
+/// kind of caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuarantineReport {
     /// The hook.
     pub hook: Hook,
     /// The mode of the bindings.
     pub mode: Mode,
+    /// The callers.
+    pub caller: Caller,
     /// The namespace of the objects.
     pub namespace: String,
     /// The end of the quarantine.
@@ -182,10 +194,13 @@ impl Host {
             wit_version: linked.version.name.to_owned(),
             limits,
         };
-        let of_hook = |hook: &Hook| Mode::ALL.map(|mode| ((*hook, mode), Mutex::default()));
-        let quarantines = info.hooks.iter().flat_map(of_hook).collect();
+        let keys = |hook: &Hook| {
+            let hook = *hook;
+            Mode::ALL.into_iter().flat_map(move |mode| Caller::ALL.map(|caller| (hook, mode, caller)))
+        };
+        let quarantines = info.hooks.iter().flat_map(keys).map(|key| (key, Mutex::default())).collect();
         let schemas = BTreeMap::new();
-        let mut loaded = Loaded { info, name: name.into(), linked, quarantines, schemas, log: Arc::default() };
+        let mut loaded = Loaded { info, name: name.into(), linked, quarantines, schemas, logs: PerLane::default() };
         loaded.schemas = self.try_out(&loaded)?;
         Ok(Candidate(Arc::new(loaded)))
     }
@@ -214,17 +229,26 @@ impl Host {
         load::surface(&self.engine, component)
     }
 
+    /// Checks settings for a hook of a candidate, as [`check_settings_for`](Self::check_settings_for) does for the operator
+    /// itself.
+    ///
+    /// # Errors
+    /// Those of `check_settings_for`.
+    pub fn check_settings(&self, candidate: &Candidate, hook: Hook, settings: &str) -> Result<(), SettingsError> {
+        self.check_settings_for(Caller::Verified, candidate, (hook, settings))
+    }
+
     /// Checks settings for a hook of a candidate: first with the schema that the plugin gives, then by asking the plugin.
     ///
     /// # Errors
     /// [`SettingsError::Refused`] with [`FailureKind::Error`] if they are not valid. The message begins with the JSON
     /// pointer of the wrong field if they do not match the schema, and otherwise is that of the plugin. Another kind if
     /// the call fails. [`SettingsError::Busy`] if the call had no room.
-    pub fn check_settings(
+    pub fn check_settings_for(
         &self,
+        caller: Caller,
         Candidate(loaded): &Candidate,
-        hook: Hook,
-        settings: &str,
+        (hook, settings): (Hook, &str),
     ) -> Result<(), SettingsError> {
         let refused = |message: &str| SettingsError::Refused(failure(FailureKind::Error, message));
         let object: Map<String, Value> =
@@ -232,33 +256,45 @@ impl Host {
         if let Some(schema) = loaded.schemas.get(&hook) {
             schema.check(&Value::Object(object)).map_err(|violation| refused(&violation.to_string()))?;
         }
-        let slot = self.slot(loaded, NO_NAMESPACE).map_err(|late| SettingsError::Busy(late.message))?;
+        let holder = (Lane::of_settings(caller), NO_NAMESPACE);
+        let slot = self.slot(loaded, holder).map_err(|late| SettingsError::Busy(late.message))?;
         let validated = self.call(loaded, &slot, &mut Usage::default(), |store, instance| {
             loaded.linked.exports.adapter().validate_settings(store, instance, (hook, settings))
         });
         validated.map_err(SettingsError::Refused)?.map_err(|message| refused(&message))
     }
 
-    /// Asks a plugin one question. The method blocks. It returns at most two ticks after the plugin's deadline.
+    /// Asks a plugin one question of the operator itself. The method blocks. It returns at most two ticks after the
+    /// plugin's deadline.
     ///
     /// # Errors
     /// The reason why there is no valid answer.
     pub fn ask(&self, ask: &PluginRequest, now: Timestamp) -> Result<Answer, Failure> {
-        self.ask_within(ask, now, &mut Usage::default())
+        self.ask_within(ask, (Caller::Verified, now), &mut Usage::default())
     }
 
-    /// Asks a plugin one question as [`ask`](Self::ask) does, and reports what the call used. A call that did not begin
-    /// used nothing.
-    pub fn ask_measured(&self, ask: &PluginRequest, now: Timestamp) -> (Result<Answer, Failure>, Usage) {
+    /// Asks a plugin one question as [`ask`](Self::ask) does, for any caller, and reports what the call used. A call that
+    /// did not begin used nothing.
+    pub fn ask_measured(
+        &self,
+        ask: &PluginRequest,
+        caller: Caller,
+        now: Timestamp,
+    ) -> (Result<Answer, Failure>, Usage) {
         let mut usage = Usage::default();
-        (self.ask_within(ask, now, &mut usage), usage)
+        (self.ask_within(ask, (caller, now), &mut usage), usage)
     }
 
-    fn ask_within(&self, ask: &PluginRequest, now: Timestamp, usage: &mut Usage) -> Result<Answer, Failure> {
+    fn ask_within(
+        &self,
+        ask: &PluginRequest,
+        (caller, now): (Caller, Timestamp),
+        usage: &mut Usage,
+    ) -> Result<Answer, Failure> {
         let loaded = self.find(&ask.plugin)?;
         let hook = ask.question.hook();
         let namespace = ask.question.namespace();
-        let Some(quarantines) = loaded.quarantines.get(&(hook, ask.mode)) else {
+        let Some(quarantines) = loaded.quarantines.get(&(hook, ask.mode, caller)) else {
             let message = format!("{} has no hook {}", ask.plugin.name, hook.as_str());
             return Err(failure(FailureKind::Missing, &message));
         };
@@ -272,7 +308,7 @@ impl Host {
         }
         // A lack of room in the budget is not the plugin's failure. The method returns here in that case, before a
         // failure is counted.
-        let slot = self.slot(&loaded, namespace)?;
+        let slot = self.slot(&loaded, (Lane::of_question(caller), namespace))?;
         let result = self.call_and_validate(&loaded, &slot, ask, usage);
         match result.as_ref().map_err(|failure| failure.kind) {
             // The plugin returned this error itself, so the plugin works.
@@ -310,11 +346,12 @@ impl Host {
             quarantined: loaded
                 .quarantines
                 .iter()
-                .flat_map(|((hook, mode), quarantines)| {
+                .flat_map(|((hook, mode, caller), quarantines)| {
                     let quarantines = quarantines.lock().unwrap_or_else(PoisonError::into_inner);
                     let report = |(namespace, until): (&str, Timestamp)| QuarantineReport {
                         hook: *hook,
                         mode: *mode,
+                        caller: *caller,
                         namespace: namespace.to_owned(),
                         until,
                     };
@@ -345,18 +382,18 @@ impl Host {
     }
 
     /// Waits until the plugin's deadline for room in the budget.
-    fn slot(&self, loaded: &Loaded, namespace: &str) -> Result<Slot, Failure> {
+    fn slot(&self, loaded: &Loaded, holder: (Lane, &str)) -> Result<Slot, Failure> {
         let limits = loaded.info.limits;
         let deadline = Instant::now() + limits.deadline;
         let late = |message: String| failure(FailureKind::Deadline, &message);
-        let permit = self.room(limits, namespace, limits.deadline).map_err(late)?;
+        let permit = self.room(limits, holder, limits.deadline).map_err(late)?;
         Ok(Slot { permit, deadline })
     }
 
     /// Waits at most this long for room for one call. The error is a message to the user.
-    fn room(&self, limits: Limits, namespace: &str, wait: Duration) -> Result<Permit, String> {
+    fn room(&self, limits: Limits, holder: (Lane, &str), wait: Duration) -> Result<Permit, String> {
         let share = Share::of_call(HostConfig::bytes_of_call(limits));
-        let permit = self.budget.acquire(namespace, share, Instant::now() + wait);
+        let permit = self.budget.acquire(holder, share, Instant::now() + wait);
         permit.ok_or_else(|| no_room(share.bytes, wait))
     }
 
@@ -369,7 +406,7 @@ impl Host {
         run: impl FnOnce(&mut Store<CallState>, &Instance) -> wasmtime::Result<T>,
     ) -> Result<T, Failure> {
         let limits = loaded.info.limits;
-        let log = CallLog::new(&loaded.name, slot.permit.namespace(), &loaded.log);
+        let log = loaded.log_of(&slot.permit);
         let mut store = call::store(&self.engine, log, limits, slot.deadline)
             .map_err(|error| failure(FailureKind::Trap, &load::text(&error)))?;
         let result = loaded.linked.pre.instantiate(&mut store).and_then(|instance| run(&mut store, &instance));
@@ -382,9 +419,9 @@ impl Host {
     /// if an export has the wrong type, or if a schema has a fault.
     fn try_out(&self, loaded: &Loaded) -> Result<BTreeMap<Hook, SettingsSchema>, LoadError> {
         let limits = loaded.info.limits;
-        let permit = self.room(limits, NO_NAMESPACE, TRIAL_WAIT).map_err(LoadError::Busy)?;
+        let permit = self.room(limits, (Lane::Verified, NO_NAMESPACE), TRIAL_WAIT).map_err(LoadError::Busy)?;
         let start = |error: &wasmtime::Error| LoadError::Start(load::text(error));
-        let log = CallLog::new(&loaded.name, permit.namespace(), &loaded.log);
+        let log = loaded.log_of(&permit);
         let mut store =
             call::store(&self.engine, log, limits, Instant::now() + limits.deadline).map_err(|error| start(&error))?;
         let instance = match loaded.linked.pre.instantiate(&mut store) {

@@ -22,6 +22,7 @@ mod concurrency;
 mod config;
 mod engine;
 mod host;
+mod lanes;
 mod load;
 mod log_budget;
 mod quarantine;

@@ -1,14 +1,14 @@
 //! The number of log lines that a plugin may write in all its calls together.
 //!
 //! Each call has a limit of its own, but users decide how many calls there are. So each plugin has a number of lines a
-//! minute, and of these each namespace has a share.
+//! minute, and of these each namespace has a share. Each lane of calls has such a number.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// The time after which the numbers begin anew.
 pub const LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// The number of lines that one plugin may write in [`LOG_INTERVAL`].
+/// The number of lines that one plugin may write in [`LOG_INTERVAL`], for the calls of one lane.
 pub const LOG_LINES_PER_PLUGIN: u32 = 240;
 /// The number of these lines that may be about objects of one namespace.
 pub const LOG_LINES_PER_NAMESPACE: u32 = 60;

@@ -264,6 +264,6 @@ async fn failures_in_one_namespace_leave_the_plugin_to_another() {
     let (_, shown) = http::get(setup().await.operator.debug, "/debug/bindings").await.expect("an answer");
     let bound: Vec<Value> = serde_json::from_str(&shown).expect("a list");
     let own = bound.iter().find(|b| b["plugin"] == "by-namespace").expect("its binding");
-    let names: Vec<&String> = own["quarantinedUntil"].as_object().expect("an object").keys().collect();
+    let names: Vec<&String> = own["quarantinedForUnverifiedUntil"].as_object().expect("an object").keys().collect();
     assert_eq!(names, [&hostile.namespace], "{own}");
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::binding::Mode;
 use crate::decide::decide;
 use crate::object::Object;
-use crate::question::{Failure, FailureKind, PluginRef, PluginRequest, form};
+use crate::question::{Caller, Failure, FailureKind, PluginRef, PluginRequest, form};
 use crate::record::{Asker, Decision, ObjectName, Subject};
 use crate::settings::Settings;
 use crate::world::{Observed, World};
@@ -124,7 +124,7 @@ fn asked_about(hook: Hook, question: Value, result: Result<Value, Failure>) -> S
     let question = form::question(hook, question).unwrap();
     let decision = Decision {
         time: now(),
-        subject: std::sync::Arc::new(Subject { asker: Asker::Webhook, object }),
+        subject: std::sync::Arc::new(Subject { asker: Asker::Webhook, caller: Caller::Verified, object }),
         request: PluginRequest {
             binding: "mine/x".into(),
             plugin,

@@ -22,7 +22,7 @@ fn decision(hook: Hook, question: Value, result: Result<Value, Failure>) -> Deci
     let plugin = PluginRef { name: "p".into(), digest: "sha256:0".into() };
     Decision {
         time: "2027-01-15T08:00:00Z".parse().unwrap(),
-        subject: Arc::new(Subject { asker: Asker::Reconcile, object }),
+        subject: Arc::new(Subject { asker: Asker::Reconcile, caller: Caller::Verified, object }),
         request: PluginRequest { binding: "p/x".into(), plugin, mode: Mode::Enforce, settings: "{}".into(), question },
         result: result.map(|answer| form::answer(hook, answer).unwrap()),
         fuel: 7,

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use paddock_api::Hook;
 use paddock_core::binding::{Binding, Bindings};
+use paddock_core::question::Caller;
 use paddock_plugin_host::PluginReport;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -149,9 +150,9 @@ async fn blocking(page: impl FnOnce() -> Value + Send + 'static) -> Response {
 /// The bindings in the order in which plugins are asked, with the field names of the plugins' configuration files.
 fn render_bindings(bindings: &Bindings, reports: &[PluginReport]) -> Value {
     let report = |binding: &Binding| reports.iter().find(|report| report.plugin.plugin == binding.plugin);
-    let quarantined = |binding: &Binding| {
+    let quarantined = |binding: &Binding, caller: Caller| {
         let quarantines = report(binding).into_iter().flat_map(|report| &report.quarantined);
-        let of_hook = quarantines.filter(|q| (q.hook, q.mode) == (binding.hook, binding.mode));
+        let of_hook = quarantines.filter(|q| (q.hook, q.mode, q.caller) == (binding.hook, binding.mode, caller));
         of_hook.map(|q| (q.namespace.clone(), q.until)).collect::<BTreeMap<_, _>>()
     };
     let limits = |binding: &Binding| {
@@ -177,7 +178,8 @@ fn render_bindings(bindings: &Bindings, reports: &[PluginReport]) -> Value {
             "mode": binding.mode,
             "builtIn": binding.built_in,
             "notLoaded": binding.not_loaded,
-            "quarantinedUntil": quarantined(binding),
+            "quarantinedUntil": quarantined(binding, Caller::Verified),
+            "quarantinedForUnverifiedUntil": quarantined(binding, Caller::Unverified),
         })
     };
     bindings.iter().map(render).collect()
@@ -313,7 +315,7 @@ mod tests {
                 name: name.into(),
                 uid: None,
             };
-            let subject = Arc::new(Subject { asker: Asker::Webhook, object });
+            let subject = Arc::new(Subject { asker: Asker::Webhook, caller: Caller::Verified, object });
             let result = Ok(form::answer(Hook::Admission, answer).unwrap());
             let took = std::time::Duration::ZERO;
             recorder.decided((Timestamp::UNIX_EPOCH, &subject), &request, &result, (Usage::default(), took));
@@ -379,11 +381,16 @@ mod tests {
             limits: HostConfig::default().limits,
         };
         let until = |second| Timestamp::from_second(second).unwrap();
-        let quarantine = |hook, mode, until| QuarantineReport { hook, mode, namespace: "agents".to_owned(), until };
+        let quarantine = |hook, mode, until| {
+            let (caller, namespace) = (Caller::Verified, "agents".to_owned());
+            QuarantineReport { hook, mode, caller, namespace, until }
+        };
+        let unverified = quarantine(Hook::PoolSize, Mode::Enforce, until(40));
         let quarantined = vec![
             quarantine(Hook::Idle, Mode::Enforce, until(10)),
             quarantine(Hook::PoolSize, Mode::Enforce, until(20)),
             quarantine(Hook::PoolSize, Mode::Shadow, until(30)),
+            QuarantineReport { caller: Caller::Unverified, ..unverified },
         ];
         let router = serving(&world, vec![PluginReport { plugin, quarantined }]);
 
@@ -399,6 +406,7 @@ mod tests {
             "limits": { "memory": 64 << 20, "fuel": 200_000_000, "deadline": "500ms" },
             "failurePolicy": "Fallback", "mode": "Enforce", "builtIn": false, "notLoaded": null,
             "quarantinedUntil": { "agents": "1970-01-01T00:00:20Z" },
+            "quarantinedForUnverifiedUntil": { "agents": "1970-01-01T00:00:40Z" },
         });
         assert_eq!(shown[2], expected);
         assert_eq!((&shown[1]["quarantinedUntil"], &shown[3]["builtIn"]), (&json!({}), &json!(true)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use paddock_core::binding::Bindings;
-use paddock_core::question::{Answer, Failure, FailureKind, PluginReply, PluginRequest};
+use paddock_core::question::{Answer, Caller, Failure, FailureKind, PluginReply, PluginRequest};
 use paddock_core::record::Subject;
 use paddock_plugin_host::Usage;
 use tokio::sync::watch;
@@ -17,8 +17,9 @@ use crate::record::Recorder;
 /// deadline. It does not wait for input or output.
 pub type PluginClient = Arc<dyn Fn(&PluginRequest, &Arc<Subject>, Timestamp) -> Result<Answer, Failure> + Send + Sync>;
 
-/// Asks a plugin one question, and reports what the call used.
-pub type MeasuredClient = Arc<dyn Fn(&PluginRequest, Timestamp) -> (Result<Answer, Failure>, Usage) + Send + Sync>;
+/// Asks a plugin one question for a caller, and reports what the call used.
+pub type MeasuredClient =
+    Arc<dyn Fn(&PluginRequest, Caller, Timestamp) -> (Result<Answer, Failure>, Usage) + Send + Sync>;
 
 /// The plugins as reconciles and the webhook use them.
 #[derive(Clone)]
@@ -33,7 +34,7 @@ impl Policies {
     /// A configuration without plugins. No binding exists, and every question fails.
     #[must_use]
     pub fn none() -> Self {
-        let plugin_client: MeasuredClient = Arc::new(|ask, _| {
+        let plugin_client: MeasuredClient = Arc::new(|ask, _, _| {
             let message = format!("plugin {} is not loaded", ask.plugin.name);
             (Err(Failure { kind: FailureKind::Missing, message }), Usage::default())
         });
@@ -45,7 +46,7 @@ impl Policies {
 pub(crate) fn metered(plugin_client: MeasuredClient, metrics: Metrics, recorder: Recorder) -> PluginClient {
     Arc::new(move |ask, subject, now| {
         let started = Instant::now();
-        let (result, usage) = plugin_client(ask, now);
+        let (result, usage) = plugin_client(ask, subject.caller, now);
         let took = started.elapsed();
         metrics.asked(ask, &result, took);
         recorder.decided((now, subject), ask, &result, (usage, took));

@@ -5,14 +5,15 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use paddock_core::question::{Failure, FailureKind, Hook, PluginRequest};
+use paddock_core::question::{Caller, Failure, FailureKind, Hook, PluginRequest};
 
 use crate::limits;
 
-/// The last logged failure of each plugin, hook and kind.
+/// The last logged failure of each plugin, hook and kind, by the origin of the call: made-up reviews must not hide the
+/// failures in a reconcile.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
-    logged: HashMap<(String, Hook, FailureKind), LoggedFailure>,
+    logged: HashMap<(String, Hook, FailureKind, Caller), LoggedFailure>,
 }
 
 #[derive(Debug)]
@@ -25,8 +26,12 @@ struct LoggedFailure {
 impl Failures {
     /// Whether to log this failure. If the last line about the same kind, plugin and hook is more than a minute old,
     /// returns the number of failures since then.
-    pub(super) fn due(&mut self, plugin: &str, hook: Hook, kind: FailureKind, now: Timestamp) -> Option<u64> {
-        let key = (plugin.to_owned(), hook, kind);
+    pub(super) fn due(
+        &mut self,
+        (plugin, hook, kind, caller): (&str, Hook, FailureKind, Caller),
+        now: Timestamp,
+    ) -> Option<u64> {
+        let key = (plugin.to_owned(), hook, kind, caller);
         if let Some(logged) = self.logged.get_mut(&key)
             && now.duration_since(logged.at).unsigned_abs() < limits::PLUGIN_FAILURE_LOG_INTERVAL
         {
@@ -53,7 +58,7 @@ mod tests {
     fn the_first_of_each_kind_is_logged_and_then_one_a_minute_with_the_number_suppressed() {
         let mut failures = Failures::default();
         let mut due = |second: i64, plugin: &str, hook, kind| {
-            failures.due(plugin, hook, kind, Timestamp::from_second(second).unwrap())
+            failures.due((plugin, hook, kind, Caller::Verified), Timestamp::from_second(second).unwrap())
         };
         let (idle, size, trap, fuel) = (Hook::Idle, Hook::PoolSize, FailureKind::Trap, FailureKind::Fuel);
         assert_eq!(due(0, "a", idle, trap), Some(0), "the first");
@@ -66,5 +71,7 @@ mod tests {
         assert_eq!(due(61, "a", idle, trap), None);
         // If the clock was set back, the log does not stay silent for longer.
         assert_eq!(due(-3600, "a", idle, trap), Some(1));
+        let unverified = ("a", idle, trap, Caller::Unverified);
+        assert_eq!(failures.due(unverified, Timestamp::from_second(-3600).unwrap()), Some(0), "another caller");
     }
 }

@@ -10,7 +10,7 @@ use futures::{Stream, stream};
 use jiff::Timestamp;
 use paddock_core::binding::{Binding, FailurePolicy};
 use paddock_core::object::TextMap;
-use paddock_core::question::{Answer, FailureKind, Hook, PluginRequest, PoolSizeQuestion, Question};
+use paddock_core::question::{Answer, Caller, FailureKind, Hook, PluginRequest, PoolSizeQuestion, Question};
 use paddock_guests::{ASK_FOR_WASI, MISBEHAVE, POOL_FIXED};
 use paddock_plugin_host::{Host, HostConfig};
 use tempfile::TempDir;
@@ -360,7 +360,8 @@ async fn receivers_hear_of_changes_and_of_nothing_else() {
     fs::write(&written, "settings: {desired: 12}").unwrap();
     fs::rename(&written, world.dir.path().join("fixed.yaml")).unwrap();
     tokio::time::timeout(Duration::from_secs(60), bindings.changed()).await.unwrap().unwrap();
-    let answer = (plugins.policies.plugin_client)(&ask(&first(&bindings)), Timestamp::UNIX_EPOCH).0.unwrap();
+    let answer =
+        (plugins.policies.plugin_client)(&ask(&first(&bindings)), Caller::Verified, Timestamp::UNIX_EPOCH).0.unwrap();
     assert!(matches!(answer, Answer::PoolSize(answer) if answer.desired == 12));
     stop.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(60), bindings.changed()).await.unwrap();

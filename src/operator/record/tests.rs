@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use paddock_core::binding::Mode;
-use paddock_core::question::{Hook, PluginRef, form};
+use paddock_core::question::{Caller, Hook, PluginRef, form};
 use paddock_core::record::{Asker, ObjectName};
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ fn subject(namespace: &str, name: &str) -> Arc<Subject> {
         name: name.into(),
         uid: None,
     };
-    Arc::new(Subject { asker: Asker::Webhook, object })
+    Arc::new(Subject { asker: Asker::Webhook, caller: Caller::Verified, object })
 }
 
 fn request(object: &Value) -> PluginRequest {

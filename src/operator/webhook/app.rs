@@ -13,7 +13,7 @@ use futures::TryStreamExt;
 use paddock_core::admission::{
     self, Activity, Context, Denial, Entry, Phase, PluginFailure, Review, ReviewVerdict, Verb, WarmReservations, Why,
 };
-use paddock_core::question::FailureKind;
+use paddock_core::question::{Caller, FailureKind};
 use paddock_kube::clock::Clock;
 use paddock_kube::fair_queue::{FairQueue, Queued};
 use paddock_kube::server::{Intake, Refused};
@@ -65,7 +65,7 @@ impl App {
     #[must_use]
     pub fn new(look: Look, plugin_client: PluginClient, activity: FairQueue<Activity>, metrics: Reviews) -> Self {
         let (touches, reservations, clock) = (None, None, Clock::default());
-        let policy_check: PolicyCheck = Arc::new(|_| Ok(None));
+        let policy_check: PolicyCheck = Arc::new(|_, _| Ok(None));
         let asker = Asker::new(plugin_client);
         Self { look, asker, policy_check, activity, touches, reservations, metrics, clock }
     }
@@ -290,13 +290,13 @@ impl App {
 
     /// Lets the plugin of a SandboxPolicy check its settings. The review needs no facts about the cluster.
     async fn check_policy(&self, asked: Asked, intake: &Intake) -> Result<(Vec<u8>, &'static str), Unanswered> {
-        let check = self.policy_check.clone();
+        let (check, caller) = (self.policy_check.clone(), caller(intake));
         let (asked, checked) = intake
             .work(move || {
                 // A user who changes only the metadata need not be able to correct the settings.
                 let Review { object, old_object, .. } = &asked.review;
                 let is_same = old_object.is_object() && old_object["spec"] == object["spec"];
-                let checked = if is_same { Ok(None) } else { check(object) };
+                let checked = if is_same { Ok(None) } else { check(object, caller) };
                 (asked, checked)
             })
             .await?;
@@ -372,7 +372,7 @@ impl App {
         if !large && admission::questions(&asked.review, &context, &[]).is_empty() {
             return Ok(admission::verdict(&asked.review, &context, &[]));
         }
-        let asking = Asking::new(Arc::clone(asked), context, self.asker.clone());
+        let asking = Asking::new(Arc::clone(asked), context, (self.asker.clone(), caller(intake)));
         let (known, mut latest) = watch::channel::<Option<Known>>(None);
         let intake = intake.clone();
         tokio::spawn(async move { intake.work(move || asking.run(started, known)).await });
@@ -384,6 +384,11 @@ impl App {
         let known = latest.borrow().clone();
         known.map(|known| known.verdict).ok_or(Unanswered::Undecided)
     }
+}
+
+/// The origin of a review.
+fn caller(intake: &Intake) -> Caller {
+    if intake.is_verified() { Caller::Verified } else { Caller::Unverified }
 }
 
 /// Does the work of a large review on a blocking thread, so that it does not hold up connections.

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use paddock_core::admission::{self, Context, Phase, Review, ReviewVerdict};
 use paddock_core::binding::Mode;
-use paddock_core::question::{Failure, FailureKind, Hook, PluginReply, PluginRequest};
+use paddock_core::question::{Caller, Failure, FailureKind, Hook, PluginReply, PluginRequest};
 use paddock_core::record::Subject;
 use paddock_core::unenforced::{UnenforcedAnswer, UnenforcedEffect, unenforced};
 use tokio::sync::{Semaphore, watch};
@@ -58,8 +58,8 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    pub(super) fn new(asked: Arc<Asked>, context: Context, asker: Asker) -> Self {
-        let subject = Arc::new(Subject::of_review(&asked.review));
+    pub(super) fn new(asked: Arc<Asked>, context: Context, (asker, caller): (Asker, Caller)) -> Self {
+        let subject = Arc::new(Subject::of_review(&asked.review, caller));
         Self { asked, context, asker, subject, replies: Vec::new(), late: Vec::new() }
     }
 

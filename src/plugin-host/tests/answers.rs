@@ -1,6 +1,6 @@
 //! Answers are repeatable, and the texts in them are limited.
 
-use paddock_core::question::{Answer, Hook, Verdict};
+use paddock_core::question::{Answer, Caller, Hook, Verdict};
 
 use crate::common::{ask, host, load, misbehave, now, question};
 
@@ -46,7 +46,7 @@ fn same_question_needs_the_same_fuel() {
     assert!((100..1_000_000).contains(&first), "{first}");
     assert_eq!(least(), first);
     assert!(!answers_with(first - 1) && answers_with(first));
-    let (answer, usage) = host.ask_measured(&ask, now());
+    let (answer, usage) = host.ask_measured(&ask, Caller::Verified, now());
     assert!(answer.is_ok());
     assert_eq!(usage.fuel, first, "what a call uses is what it needs");
 }
@@ -58,7 +58,7 @@ fn usage_of_a_call_is_within_its_limits() {
     let plugin = load(&host, "misbehave", paddock_guests::MISBEHAVE).plugin;
     let usage = |mode: &str| {
         let settings = format!(r#"{{"mode":"{mode}"}}"#);
-        host.ask_measured(&ask(&plugin, &settings, question(Hook::PoolSize)), now()).1
+        host.ask_measured(&ask(&plugin, &settings, question(Hook::PoolSize)), Caller::Verified, now()).1
     };
     let (behaves, eats, spins, hogs) = (usage("behave"), usage("eat"), usage("spin"), usage("hog"));
     assert!(behaves.fuel > 0 && behaves.memory_bytes >= 64 << 10, "{behaves:?}");
@@ -66,7 +66,7 @@ fn usage_of_a_call_is_within_its_limits() {
     assert_eq!(spins.fuel, limits.fuel, "an endless loop uses all fuel");
     assert!(hogs.memory_bytes <= limits.memory_bytes && hogs.memory_bytes > eats.memory_bytes, "{hogs:?}");
     let unknown = paddock_core::question::PluginRef { name: "none".into(), digest: String::new() };
-    let (answer, usage) = host.ask_measured(&ask(&unknown, "{}", question(Hook::PoolSize)), now());
+    let (answer, usage) = host.ask_measured(&ask(&unknown, "{}", question(Hook::PoolSize)), Caller::Verified, now());
     assert!(answer.is_err());
     assert_eq!(usage, paddock_plugin_host::Usage::default(), "no call, no use");
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use paddock_core::binding::Mode;
-use paddock_core::question::{FailureKind, Hook, PluginRef, PluginRequest};
+use paddock_core::question::{Caller, FailureKind, Hook, PluginRef, PluginRequest};
 use paddock_plugin_host::{Host, HostConfig, Limits, QuarantinePolicy, QuarantineReport, Source};
 
 use crate::common::{ONE_CALL, ask, config, host, load, misbehave, now, question, until_busy};
@@ -158,6 +158,7 @@ fn plugin_that_keeps_failing_is_in_quarantine_for_a_while() {
         [QuarantineReport {
             hook: Hook::PoolSize,
             mode: Mode::Enforce,
+            caller: Caller::Verified,
             namespace: "agents".to_owned(),
             until: now() + Duration::from_secs(32),
         }]

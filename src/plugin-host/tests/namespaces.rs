@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use paddock_core::question::{FailureKind, Hook};
+use paddock_core::question::{Caller, FailureKind, Hook};
 use paddock_plugin_host::{Host, HostConfig, HostError, Limits, LoadError, QuarantinePolicy, Source};
 
 use crate::common::{ONE_CALL, ask, config, load, now, question_in};
@@ -23,6 +23,29 @@ fn quarantine_in_one_namespace_is_none_in_another() {
         assert_eq!(kind("hostile", "behave"), Some(FailureKind::Quarantined), "{}", hook.as_str());
         assert_eq!(kind("good", "behave"), None, "{}", hook.as_str());
         assert_eq!(kind("hostile", "behave"), Some(FailureKind::Quarantined), "a success elsewhere ends nothing");
+    }
+}
+
+/// Made-up reviews that name a namespace do not stop the reconciles of its objects, and the other way round.
+#[test]
+fn quarantine_of_unverified_callers_is_none_of_the_operator() {
+    let policy = QuarantinePolicy { failures: 3, ..QuarantinePolicy::default() };
+    for (failing, other) in [(Caller::Unverified, Caller::Verified), (Caller::Verified, Caller::Unverified)] {
+        let host = Host::new(HostConfig { quarantine: policy, ..config() }).unwrap();
+        let plugin = load(&host, "misbehave", paddock_guests::MISBEHAVE).plugin;
+        let kind = |caller: Caller, mode: &str| {
+            let settings = format!(r#"{{"mode":"{mode}"}}"#);
+            let request = ask(&plugin, &settings, question_in("agents", Hook::Admission));
+            host.ask_measured(&request, caller, now()).0.err().map(|failure| failure.kind)
+        };
+        for _ in 0..3 {
+            assert_eq!(kind(failing, "panic"), Some(FailureKind::Trap));
+        }
+        assert_eq!(kind(failing, "behave"), Some(FailureKind::Quarantined));
+        assert_eq!(kind(other, "behave"), None, "{failing:?}");
+        assert_eq!(kind(failing, "behave"), Some(FailureKind::Quarantined), "a success of others ends nothing");
+        let report = host.plugins(now());
+        assert_eq!(report[0].quarantined.iter().map(|q| q.caller).collect::<Vec<_>>(), [failing]);
     }
 }
 

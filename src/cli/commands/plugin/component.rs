@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use paddock_core::admission::{Acceptance, accept};
 use paddock_core::binding::Mode;
-use paddock_core::question::{Answer, Hook, PluginRequest, Question, form};
+use paddock_core::question::{Answer, Caller, Hook, PluginRequest, Question, form};
 use paddock_kube::logs::{self, LogError, LogFormat};
 use paddock_operator::plugins::plugin_config::{PluginConfig, check_fuel, parse_deadline, parse_memory};
 use paddock_plugin_host::{Candidate, Host, HostConfig, Limits, Plugin, QuarantinePolicy, Source, Usage};
@@ -218,7 +218,7 @@ impl Loaded {
         let request = self.request(settings, question);
         let now = now_of(&request.question);
         let started = Instant::now();
-        let (result, usage) = host.ask_measured(&request, now);
+        let (result, usage) = host.ask_measured(&request, Caller::Verified, now);
         let took = started.elapsed();
         let outcome = match result {
             Err(failure) => Outcome::Failed(failure.to_string()),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
-use paddock_core::question::{FailureKind, Hook};
+use paddock_core::question::{Caller, FailureKind, Hook};
 use paddock_core::record::{Record, settings_digest};
 use paddock_plugin_host::Host;
 
@@ -118,7 +118,7 @@ fn replay(args: &ReplayArgs) -> anyhow::Result<Report> {
         }
         report.count(&record, &settings);
         let request = loaded.request(&loaded.settings, record.question.clone());
-        let (result, _) = host.ask_measured(&request, now_of(&request.question));
+        let (result, _) = host.ask_measured(&request, Caller::Verified, now_of(&request.question));
         let fields = differ::differences(&record.result, &result, &args.ignore)?;
         if !fields.is_empty() {
             report.differences.push(Difference::new(number, &record, fields));

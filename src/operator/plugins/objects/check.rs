@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use paddock_api::SandboxPolicySpec;
 use paddock_core::admission::Cause;
-use paddock_core::question::Hook;
+use paddock_core::question::{Caller, Hook};
 use paddock_plugin_host::{Candidate, Host, Plugin, SettingsError};
 use parking_lot::RwLock;
 use serde_json::Value;
@@ -16,8 +16,8 @@ use serde_json::Value;
 use super::read;
 use crate::plugins::plugin_config::PluginConfig;
 
-/// Checks the JSON of a SandboxPolicy. Returns a warning if the plugin cannot be asked.
-pub type PolicyCheck = Arc<dyn Fn(&Value) -> Result<Option<String>, Cause> + Send + Sync>;
+/// Checks the JSON of a SandboxPolicy for a caller. Returns a warning if the plugin cannot be asked.
+pub type PolicyCheck = Arc<dyn Fn(&Value, Caller) -> Result<Option<String>, Cause> + Send + Sync>;
 
 /// The loaded SandboxPlugins, by name. Clones are handles on the same table.
 #[derive(Clone, Default)]
@@ -33,10 +33,10 @@ impl Candidates {
     /// The check of a policy with these plugins.
     pub(in crate::plugins) fn check(&self, host: Arc<Host>) -> PolicyCheck {
         let candidates = self.clone();
-        Arc::new(move |policy| candidates.check_policy(&host, policy))
+        Arc::new(move |policy, caller| candidates.check_policy(&host, policy, caller))
     }
 
-    fn check_policy(&self, host: &Host, policy: &Value) -> Result<Option<String>, Cause> {
+    fn check_policy(&self, host: &Host, policy: &Value, caller: Caller) -> Result<Option<String>, Cause> {
         // The API server has compared the object with the schema.
         let Ok(spec) = serde_json::from_value::<SandboxPolicySpec>(policy["spec"].clone()) else { return Ok(None) };
         let config = PluginConfig::parse(&read::config(&spec), host.config().limits).map_err(|error| {
@@ -54,7 +54,7 @@ impl Candidates {
         if let Some(message) = missing_hook(candidate.plugin(), spec.hook) {
             return Err(Cause { field: "spec.hook".to_owned(), message });
         }
-        match host.check_settings(&candidate, spec.hook, &config.settings) {
+        match host.check_settings_for(caller, &candidate, (spec.hook, &config.settings)) {
             Ok(()) => Ok(None),
             Err(error @ SettingsError::Busy(_)) => Ok(Some(format!("spec.settings: {error}"))),
             Err(SettingsError::Refused(failure)) => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use paddock_core::binding::{Binding, Mode};
-use paddock_core::question::{Hook, PluginRef};
+use paddock_core::question::{Caller, Hook, PluginRef};
 use paddock_guests::{ALLOWED_IMAGES, ASK_FOR_WASI, POOL_FIXED};
 use paddock_plugin_host::{Host, HostConfig};
 use serde_json::{Value, json};
@@ -382,7 +382,7 @@ fn check_of_a_policy_names_the_field_and_asks_only_loaded_plugins() {
     let mut world = World::new();
     world.plugin("images", ALLOWED_IMAGES).look();
     let check = world.loaders.policy_check(Arc::clone(&world.host));
-    let checked = |spec: Value| check(&json!({ "spec": spec }));
+    let checked = |spec: Value| check(&json!({ "spec": spec }), Caller::Verified);
     assert_eq!(checked(images(json!({ "registries": ["ghcr.io"] }))), Ok(None));
     let cause = checked(images(json!({ "registeries": ["ghcr.io"] }))).unwrap_err();
     assert_eq!(cause.field, "spec.settings.registeries");

@@ -79,7 +79,7 @@ fn run(
         }
     });
     let asker = Asker { on_unenforced, shadows: Arc::new(Semaphore::new(shadows)), ..Asker::new(plugin_client) };
-    Asking::new(asked(), context(), asker).run(started, known);
+    Asking::new(asked(), context(), (asker, Caller::Unverified)).run(started, known);
     let verdict = latest.borrow().clone().unwrap().verdict;
     (outcome, verdict)
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use paddock_core::question::{Failure, PluginRequest, form};
+use paddock_core::question::{Caller, Failure, PluginRequest, form};
 use paddock_core::record::{Asker, Decision, ObjectName, Outcome, Subject};
 use serde_json::{Value, json};
 
@@ -76,7 +76,7 @@ fn recorded() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn line(host: &Host, request: PluginRequest) -> String {
-    let (result, usage) = host.ask_measured(&request, now_of(&request.question));
+    let (result, usage) = host.ask_measured(&request, Caller::Verified, now_of(&request.question));
     let object = ObjectName {
         group: String::new(),
         kind: "SandboxWarmPool".into(),
@@ -86,7 +86,7 @@ fn line(host: &Host, request: PluginRequest) -> String {
     };
     let decision = Decision {
         time: now_of(&request.question),
-        subject: Arc::new(Subject { asker: Asker::Reconcile, object }),
+        subject: Arc::new(Subject { asker: Asker::Reconcile, caller: Caller::Verified, object }),
         request,
         result,
         fuel: usage.fuel,
