@@ -15,6 +15,8 @@
 //! The core enforces two rules, whatever plugins answer: it does not admit an object that does not parse, and a Pod of
 //! generated code must be isolated ([`isolation`](crate::isolation)).
 //!
+//! A review that needs a fact which no watch has delivered is denied, and the user tries again ([`Missing`]).
+//!
 //! No field that the requester sets exempts a request. There are three exemptions: requests of the operator itself,
 //! except that its Pods are validated; kube-system; and an update of a terminating object that changes only finalizers.
 
@@ -25,6 +27,7 @@ mod class;
 mod defaults;
 mod facts;
 mod kinds;
+mod missing;
 mod outcome;
 mod own_namespace;
 mod patch;
@@ -32,10 +35,9 @@ mod pods;
 mod reservation;
 mod review;
 mod state;
+mod target;
 mod touch;
 mod warnings;
-
-use serde_json::Value;
 
 pub use accept::{Acceptance, accept};
 pub(crate) use accept::{idle_check, kept_size, pool_check};
@@ -44,15 +46,16 @@ pub use chain::{Chain, PluginFailure, first_answer};
 pub use class::accept_class;
 pub use facts::reserve;
 pub use kinds::{invalid_fields, marker_errors};
+pub use missing::lacks_a_fact;
 pub use outcome::{Cause, Denial, ReviewVerdict, Why};
 pub use pods::ENDS_OR_MOVES;
 pub use reservation::WarmReservations;
-pub use review::{ConnectedSandbox, Context, Entry, Phase, Review, Verb, Write};
+pub use review::{ConnectedSandbox, Context, Entry, Missing, Phase, Review, Verb, Write};
 pub use touch::{Touch, not_recorded, touch};
 
 use crate::question::{PluginReply, PluginRequest};
-use paddock_api::kind::Kind;
 use state::{Halt, ReviewState};
+use target::{Target, target};
 
 /// Returns the requests for plugins that come next. If there are none, [`verdict`] is final.
 ///
@@ -84,75 +87,16 @@ pub fn verdict(review: &Review, context: &Context, replies: &[PluginReply]) -> R
     state.into_verdict(denial)
 }
 
-/// The kind of object that a review is about.
-enum Target {
-    /// A request that is admitted without checks.
-    Exempt,
-    /// A kind that Paddock serves.
-    Own(Kind),
-    /// A Pod.
-    Pod,
-    /// The namespace in which the operator runs.
-    OwnNamespace,
-}
-
 fn check(state: &mut ReviewState<'_>) -> Result<(), Halt> {
-    match target(state.review, state.context) {
+    let target = target(state.review, state.context);
+    missing::check(state, &target)?;
+    match target {
         Target::Exempt => Ok(()),
         Target::Own(_) if state.context.in_reconcile => kinds::ask_again(state),
         Target::Own(kind) => kinds::check(state, kind),
         Target::Pod => pods::check(state),
         Target::OwnNamespace => own_namespace::check(state),
     }
-}
-
-fn target(review: &Review, context: &Context) -> Target {
-    // Pods of kube-system must start even if this webhook fails. The webhook configuration excludes the namespace too.
-    let system = review.namespace == "kube-system" && !context.in_reconcile;
-    match review.operation {
-        _ if system => return Target::Exempt,
-        Verb::Delete | Verb::Connect => return Target::Exempt,
-        Verb::Update if changes_only_finalizers(review) => return Target::Exempt,
-        Verb::Create | Verb::Update => {}
-    }
-    let target = match (review.group.as_str(), review.resource.as_str(), review.subresource.as_deref()) {
-        ("", "pods", None) => Target::Pod,
-        // Ephemeral containers, a resize and the metadata in a status change a running pod.
-        ("", "pods", Some(_)) if review.operation == Verb::Update => Target::Pod,
-        ("", "namespaces", None) if context.settings.own_namespace.as_deref() == Some(&review.name) => {
-            Target::OwnNamespace
-        }
-        (group, resource, None) => Kind::of_resource(group, resource).map_or(Target::Exempt, Target::Own),
-        (_, _, Some(_)) => Target::Exempt,
-    };
-    match target {
-        // The validation of a Pod is the only check after all other webhooks, so it includes the operator's own Pods.
-        Target::Pod if review.phase == Phase::Validate => target,
-        Target::Exempt | Target::Own(_) | Target::Pod | Target::OwnNamespace if context.is_operator(review) => {
-            Target::Exempt
-        }
-        Target::Exempt | Target::Own(_) | Target::Pod | Target::OwnNamespace => target,
-    }
-}
-
-/// Whether an update changes nothing but the finalizers of a terminating object. Clients must be able to remove them,
-/// even from an object that is not valid. The stored object decides whether it is terminating: a client can send any
-/// `deletionTimestamp` with a server-side apply.
-fn changes_only_finalizers(review: &Review) -> bool {
-    if !review.old_object.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string) {
-        return false;
-    }
-    let rest = |object: &Value| {
-        let mut object = object.clone();
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            // The API server changes the other three fields with every write.
-            for field in ["finalizers", "managedFields", "resourceVersion", "generation"] {
-                metadata.remove(field);
-            }
-        }
-        object
-    };
-    rest(&review.object) == rest(&review.old_object)
 }
 
 #[cfg(test)]

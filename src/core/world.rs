@@ -28,6 +28,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+pub use lookup::Connected;
 pub use reserve::{NewClaim, reserved_sandbox};
 pub use state::World;
 

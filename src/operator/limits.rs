@@ -291,8 +291,9 @@ pub const SHADOW_REVIEWS: usize = 16;
 /// connection may be idle for longer than the 90 s after which Go's client closes it. If the server closed first, it
 /// could close under a call that was just sent.
 ///
-/// A body has an object and its old version as JSON, each at most etcd's 1.5 MiB, and JSON can be larger than the form
-/// in etcd. All bodies together may have the size of four such bodies.
+/// A body has an object and its old version as JSON, each at most etcd's 1.5 MiB. The API server writes characters such as
+/// `<` in six bytes, so both have 18 MiB at most. A smaller limit would make such an object impossible to change, and its
+/// finalizers impossible to remove. All bodies together may have the size of three such bodies.
 ///
 /// Reviews under way may use 128 MiB together, and one review three quarters of it: an object of 1.4 MB in an expensive
 /// shape, and its old version. That is a sixteenth of the memory limit in `deploy/base`.
@@ -304,8 +305,8 @@ pub const WEBHOOK_SERVER: ServerLimits = ServerLimits {
     age: Duration::from_mins(30),
     streams: 256,
     head: 16 * 1024,
-    body: 8 * 1024 * 1024,
-    bytes: 32 * 1024 * 1024,
+    body: 20 * 1024 * 1024,
+    bytes: 64 * 1024 * 1024,
     memory: 128 * 1024 * 1024,
 };
 
@@ -316,6 +317,21 @@ pub const REVIEW_MEMORY_MIN: usize = WEBHOOK_SERVER.memory / 4 / 256;
 /// The size of a body in bytes from which a review runs on a thread of its own, because its parsing takes longer than
 /// a millisecond.
 pub const LARGE_REVIEW: usize = 128 * 1024;
+
+/// The waits of a review before it looks again for a namespace, a pod or a Sandbox that is not known: a second
+/// together. A watch delivers a new object within milliseconds, and a review has less than two seconds.
+pub const FACT_RETRY_DELAYS: [Duration; 6] = [
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(300),
+    Duration::from_millis(330),
+];
+
+/// The number of reviews that wait in this way. A further one is denied at once: a review keeps its share of the memory
+/// of all reviews while it waits, and anybody can make up names.
+pub const FACT_WAITS: usize = 64;
 
 /// The time for which a shutdown continues to serve reviews after the operator stopped being ready. API servers learn
 /// about that late.

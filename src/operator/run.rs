@@ -33,7 +33,7 @@ use crate::reconcile::{Reconciler, Traces};
 use crate::record::Recorder;
 use crate::sync::{UnknownKinds, UnsyncedKinds};
 use crate::watch::{CpuUseLists, Watch, resync};
-use crate::webhook::{ClientConfig, Environment, Reviews, WebhookConfig};
+use crate::webhook::{ClientConfig, Environment, Reviews, Watched, WebhookConfig};
 use crate::world::SharedWorld;
 use crate::write::{Writer, events};
 use crate::{endpoints, guard, limits, plugins, webhook};
@@ -186,7 +186,11 @@ async fn start_with(
                 client: side.clone(),
                 world: world.clone(),
                 fence: fence.clone(),
-                unsynced: unsynced.subscribe(),
+                watched: Watched {
+                    namespace: config.namespace.as_deref().map(Into::into),
+                    unsynced: unsynced.subscribe(),
+                    unknown: unknown.subscribe(),
+                },
                 plugin_client: plugin_client.clone(),
                 policy_check: plugins.objects.check,
                 on_unenforced: Arc::new({

@@ -14,8 +14,10 @@ mod registered;
 mod registration;
 mod registration_events;
 mod reservation;
+mod terminating;
 #[cfg(test)]
 mod tests;
+mod unanswered;
 mod wire;
 
 use std::path::PathBuf;
@@ -38,7 +40,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-pub use app::{App, Look, look};
+pub use app::{App, Look, Watched, look};
 pub use asking::OnUnenforced;
 pub use config_sync::{Registration, WebhookConfigSync};
 pub use metrics::Reviews;
@@ -51,7 +53,6 @@ use self::reservation::LeaderReservations;
 use crate::limits;
 use crate::plugins::PluginClient;
 use crate::plugins::objects::check::PolicyCheck;
-use crate::sync::UnsyncedKinds;
 use crate::world::SharedWorld;
 
 /// The issuer of the serving certificate.
@@ -116,8 +117,8 @@ pub struct Environment {
     pub world: SharedWorld,
     /// The fence, which is open while this replica leads.
     pub fence: Fence,
-    /// The kinds that are not listed yet. Until this is empty, reviews are not answered.
-    pub unsynced: watch::Receiver<UnsyncedKinds>,
+    /// The state of the watches that fill the World.
+    pub watched: Watched,
     /// The client that asks plugins.
     pub plugin_client: PluginClient,
     /// The check of SandboxPolicies.
@@ -147,7 +148,7 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
         client,
         world,
         fence,
-        unsynced,
+        watched,
         plugin_client,
         policy_check,
         on_unenforced,
@@ -164,7 +165,7 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
     let activities = FairQueue::new(limits::ACTIVITY);
     let own_namespace = world.read(|world| world.settings().own_namespace.clone());
     let reservations = LeaderReservations::new(world.clone(), fence.clone());
-    let look = look(world, unsynced, Some(user.as_str().into()));
+    let look = look(world, watched, Some(user.as_str().into()));
     let touches = FairQueue::new(limits::TOUCHES);
     let app = App::new(look, plugin_client, activities.clone(), reviews.clone())
         .with_clock(clock.clone())

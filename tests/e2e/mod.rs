@@ -64,6 +64,7 @@ mod proxy;
 mod real_node;
 mod registration;
 mod replay;
+mod reviews;
 mod rights;
 mod sandbox;
 mod sdk;
@@ -126,6 +127,7 @@ pub(crate) fn tests() -> Vec<Test> {
         rights::tests(),
         registration::tests(),
         replay::tests(),
+        reviews::tests(),
         elsewhere::tests(),
         real_node::tests(),
         sdk::tests(),

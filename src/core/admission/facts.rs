@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use paddock_api::kind::Kind;
 
+use super::activity::connects;
 use super::defaults::first_observed;
-use super::review::{ConnectedSandbox, Context, Entry, Phase, Review, Verb};
-use crate::world::{NewClaim, World};
+use super::review::{ConnectedSandbox, Context, Entry, Missing, Phase, Review, Verb};
+use crate::world::{Connected, NewClaim, World};
 
 impl Context {
-    /// Returns the context of a review from the World.
+    /// Returns the context of a review from the World, which contains this namespace or all of them.
     #[must_use]
-    pub fn of(world: &World, review: &Review, operator_user: Option<Arc<str>>) -> Self {
+    pub fn of(world: &World, review: &Review, watched: Option<&str>, operator_user: Option<Arc<str>>) -> Self {
         let sandbox = match review.operation {
-            Verb::Connect => world.connected_sandbox(&review.resource, &review.namespace, &review.name),
+            Verb::Connect => world.connected(&review.resource, &review.namespace, &review.name).sandbox(),
             Verb::Create | Verb::Update | Verb::Delete => None,
         };
         let updates_sandbox = review.operation == Verb::Update
@@ -21,6 +22,7 @@ impl Context {
             && review.group == Kind::Sandbox.group();
         Self {
             namespace_labels: world.namespace_labels(&review.namespace),
+            missing: missing(world, review, watched),
             classes: world.classes().clone(),
             bindings: world.bindings().clone(),
             settings: world.settings().clone(),
@@ -40,6 +42,23 @@ impl Context {
             }),
             exposed_by: updates_sandbox.then(|| world.exposed_by(&review.namespace, &review.name)).flatten(),
             in_reconcile: false,
+        }
+    }
+}
+
+/// The fact that the World lacks for a review. An operator that watches only one namespace knows no Pod of another one,
+/// and has nothing to do with it.
+fn missing(world: &World, review: &Review, watched: Option<&str>) -> Option<Missing> {
+    match review.operation {
+        Verb::Connect => {
+            let is_watched = watched.is_none_or(|watched| watched == review.namespace);
+            let connected = world.connected(&review.resource, &review.namespace, &review.name);
+            let is_missing = is_watched && connects(review) && matches!(connected, Connected::Unknown);
+            is_missing.then_some(Missing::Connected)
+        }
+        Verb::Create | Verb::Update | Verb::Delete => {
+            let is_missing = !review.namespace.is_empty() && !world.namespace_known(&review.namespace);
+            is_missing.then_some(Missing::Namespace)
         }
     }
 }

@@ -72,11 +72,13 @@ pub enum Why {
     PluginFailed,
     /// The connection to the pod of a warm Sandbox could not be recorded.
     NotRecorded,
+    /// No watch has delivered a fact that the review needs.
+    NotSeen,
 }
 
 impl Why {
     /// All reasons.
-    pub const ALL: [Why; 7] = [
+    pub const ALL: [Why; 8] = [
         Why::Invalid,
         Why::Immutable,
         Why::NotIsolated,
@@ -84,6 +86,7 @@ impl Why {
         Why::DeniedByPlugin,
         Why::PluginFailed,
         Why::NotRecorded,
+        Why::NotSeen,
     ];
 
     /// The word in metrics and logs.
@@ -92,11 +95,13 @@ impl Why {
         self.into()
     }
 
-    /// The HTTP status of the denial: 422 if the object is not valid, and 403 otherwise.
+    /// The HTTP status of the denial: 422 if the object is not valid, 503 if the same request may succeed in a moment, and
+    /// 403 otherwise.
     #[must_use]
     pub fn code(self) -> u16 {
         match self {
             Why::Invalid | Why::Immutable => 422,
+            Why::NotSeen => 503,
             Why::NotIsolated | Why::Forged | Why::DeniedByPlugin | Why::PluginFailed | Why::NotRecorded => 403,
         }
     }

@@ -54,7 +54,8 @@ fn update(state: &mut ReviewState<'_>) -> Result<(), Halt> {
     Ok(())
 }
 
-fn asks_plugins(state: &ReviewState<'_>) -> bool {
+/// Whether the review of a Pod asks admission plugins.
+pub(super) fn asks_plugins(state: &ReviewState<'_>) -> bool {
     let changes_spec = match state.review.subresource.as_deref() {
         None | Some("ephemeralcontainers" | "resize") => true,
         Some(_) => false,

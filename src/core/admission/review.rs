@@ -121,11 +121,22 @@ pub enum Verb {
     Connect,
 }
 
+/// A fact about the cluster that no watch has delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The labels of the review's namespace.
+    Namespace,
+    /// The Pod or the Service of a connection, or the Sandbox that controls it.
+    Connected,
+}
+
 /// The facts about the cluster that a review uses.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
-    /// The labels of the review's namespace. They are empty if no watch has delivered the namespace yet.
+    /// The labels of the review's namespace. They are empty if they are [`missing`](Self::missing).
     pub namespace_labels: BTreeMap<String, String>,
+    /// The fact about the cluster that the review needs and that is not known.
+    pub missing: Option<Missing>,
     /// The RuntimeClasses of the cluster.
     pub classes: Arc<Vec<RuntimeClassFact>>,
     /// The bindings of plugins.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use paddock_api::kind::Key;
+use paddock_api::kind::{Key, Kind};
 use serde_json::{Value, json};
 
 use super::*;
@@ -20,6 +20,7 @@ mod awake;
 mod fuzz;
 mod isolation;
 mod kinds;
+mod missing;
 mod modes;
 mod plugins;
 mod pods;

@@ -96,6 +96,7 @@ impl ReconcileReview {
         };
         let context = Context {
             namespace_labels: common.namespace_labels.clone(),
+            missing: None,
             classes: common.classes.clone(),
             bindings: common.bindings.clone(),
             settings: common.settings.clone(),
@@ -162,7 +163,7 @@ pub(super) fn outcome(reviews: &[ReconcileReview], replies: &[PluginReply]) -> R
 /// The reason of a denial, for Events and requeues. A plugin that did not answer is asked again soon.
 pub(super) fn reason_of(why: Why) -> Reason {
     match why {
-        Why::PluginFailed => Reason::PluginFailed,
+        Why::PluginFailed | Why::NotSeen => Reason::PluginFailed,
         Why::Invalid | Why::Immutable | Why::NotIsolated | Why::Forged | Why::DeniedByPlugin | Why::NotRecorded => {
             Reason::AdmissionDenied
         }

@@ -13,6 +13,28 @@ use crate::marker::{Marker, marker_of_all, namespace_isolates};
 use crate::object::Object;
 use crate::snapshot::{ClaimOfSandbox, StorageClasses};
 
+/// The end of a connection through the API server.
+#[derive(Clone, Copy, Debug)]
+pub enum Connected<'a> {
+    /// This Sandbox controls the Pod or Service.
+    Sandbox(&'a Arc<Object>),
+    /// No Sandbox controls it.
+    Other,
+    /// The World does not contain it, or does not contain the Sandbox that controls it.
+    Unknown,
+}
+
+impl<'a> Connected<'a> {
+    /// The Sandbox, if it is known.
+    #[must_use]
+    pub fn sandbox(self) -> Option<&'a Arc<Object>> {
+        match self {
+            Self::Sandbox(sandbox) => Some(sandbox),
+            Self::Other | Self::Unknown => None,
+        }
+    }
+}
+
 impl World {
     /// The pools that use a template. If `target` is a pool, the result is that pool.
     pub(super) fn pools_using(&self, target: &Key) -> Vec<Key> {
@@ -108,7 +130,8 @@ impl World {
 
     /// Whether the labels of a namespace are known. If the World contains no Namespace at all, the operator has no
     /// permission to watch them, and the labels count as known.
-    pub(super) fn namespace_known(&self, namespace: &str) -> bool {
+    #[must_use]
+    pub fn namespace_known(&self, namespace: &str) -> bool {
         self.namespace(namespace).is_some() || self.of_kind(Kind::Namespace).next().is_none()
     }
 
@@ -118,17 +141,23 @@ impl World {
         &self.classes
     }
 
-    /// The Sandbox that a connection through the API server reaches: the controller of the Pod or Service of this name.
-    /// The name of a proxied request may contain a scheme and a port, as in `https:NAME:8888`.
+    /// The end of a connection through the API server to the Pod or Service of this name. The name of a proxied request
+    /// may contain a scheme and a port, as in `https:NAME:8888`.
     #[must_use]
-    pub fn connected_sandbox(&self, resource: &str, namespace: &str, name: &str) -> Option<&Arc<Object>> {
-        let kind = [Kind::Pod, Kind::Service].into_iter().find(|kind| kind.plural() == resource)?;
+    pub fn connected(&self, resource: &str, namespace: &str, name: &str) -> Connected<'_> {
+        let Some(kind) = [Kind::Pod, Kind::Service].into_iter().find(|kind| kind.plural() == resource) else {
+            return Connected::Other;
+        };
         let name = match name.split(':').collect::<Vec<_>>().as_slice() {
             [name] | [name, _] | [_, name, _] => *name,
-            _ => return None,
+            // The API server refuses such a name.
+            _ => return Connected::Other,
         };
-        let target = self.objects.get(&Key::new(kind, namespace, name))?;
-        self.objects.get(&target.owner_key().filter(|owner| owner.kind == Kind::Sandbox)?)
+        let Some(target) = self.objects.get(&Key::new(kind, namespace, name)) else { return Connected::Unknown };
+        match target.owner_key().filter(|owner| owner.kind == Kind::Sandbox) {
+            None => Connected::Other,
+            Some(sandbox) => self.objects.get(&sandbox).map_or(Connected::Unknown, Connected::Sandbox),
+        }
     }
 
     /// The StorageClasses of the cluster, as far as a volume claim without a class depends on them.

@@ -1,48 +1,71 @@
 //! Answers reviews. Every request gets an answer within the time that the API server waits.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Extension, Json, Router};
-use futures::TryStreamExt;
+use axum::{Extension, Router};
+use futures::{FutureExt, TryStreamExt};
+use paddock_api::kind::Kind;
 use paddock_core::admission::{
-    self, Activity, Context, Denial, Entry, Phase, PluginFailure, Review, ReviewVerdict, Verb, WarmReservations, Why,
+    self, Activity, Context, Denial, Entry, Missing, Phase, PluginFailure, Review, ReviewVerdict, Verb,
+    WarmReservations, Why,
 };
 use paddock_core::question::{Caller, FailureKind};
+use paddock_core::world::World;
 use paddock_kube::clock::Clock;
 use paddock_kube::fair_queue::{FairQueue, Queued};
 use paddock_kube::server::{Intake, Refused};
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::activity::NewTouch;
 use super::asking::{Asker, Asking, Known, OnUnenforced};
 use super::memory;
 use super::metrics::Reviews;
-use super::registration::fails_closed;
-use super::wire::{self, Asked, Malformed};
+use super::terminating::changes_only_finalizers;
+use super::unanswered::{Unanswered, denies_without_verdict};
+use super::wire::{self, Asked};
 use crate::limits;
 use crate::plugins::PluginClient;
 use crate::plugins::objects::check::PolicyCheck;
-use crate::sync::UnsyncedKinds;
+use crate::sync::{UnknownKinds, UnsyncedKinds};
 use crate::world::SharedWorld;
 
 /// Returns the facts about the cluster that a review needs. `None` while the World is not complete.
 pub type Look = Arc<dyn Fn(&Review) -> Option<Context> + Send + Sync>;
 
-/// Reads the World, once every kind in it is listed.
+/// The state of the watches that fill the World.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The only namespace that is watched. `None` for all of them.
+    pub namespace: Option<Arc<str>>,
+    /// The kinds that are not listed yet. Until this is empty, reviews are not answered.
+    pub unsynced: watch::Receiver<UnsyncedKinds>,
+    /// The kinds whose watch has failed for a while.
+    pub unknown: watch::Receiver<UnknownKinds>,
+}
+
+/// Reads the World, once every kind in it is listed. The labels of namespaces count as missing while their watch fails.
 #[must_use]
-pub fn look(world: SharedWorld, unsynced: watch::Receiver<UnsyncedKinds>, operator_user: Option<Arc<str>>) -> Look {
+pub fn look(world: SharedWorld, watched: Watched, operator_user: Option<Arc<str>>) -> Look {
+    let Watched { namespace, unsynced, unknown } = watched;
     Arc::new(move |review| {
-        let complete = unsynced.borrow().is_empty();
-        complete.then(|| world.read(|world| Context::of(world, review, operator_user.clone())))
+        if !unsynced.borrow().is_empty() {
+            return None;
+        }
+        let of = |world: &World| Context::of(world, review, namespace.as_deref(), operator_user.clone());
+        let context = world.read(of);
+        let has_old_labels = !review.namespace.is_empty() && unknown.borrow().contains(&Kind::Namespace);
+        let missing = context.missing.or(has_old_labels.then_some(Missing::Namespace));
+        Some(Context { missing, ..context })
     })
 }
 
@@ -55,6 +78,8 @@ pub struct App {
     activity: FairQueue<Activity>,
     touches: Option<FairQueue<NewTouch>>,
     reservations: Option<Arc<dyn WarmReservations>>,
+    /// A permit for each review that waits for a fact.
+    waits: Arc<Semaphore>,
     metrics: Reviews,
     clock: Clock,
 }
@@ -67,7 +92,8 @@ impl App {
         let (touches, reservations, clock) = (None, None, Clock::default());
         let policy_check: PolicyCheck = Arc::new(|_, _| Ok(None));
         let asker = Asker::new(plugin_client);
-        Self { look, asker, policy_check, activity, touches, reservations, metrics, clock }
+        let waits = Arc::new(Semaphore::new(limits::FACT_WAITS));
+        Self { look, asker, policy_check, activity, touches, reservations, waits, metrics, clock }
     }
 
     /// The same app, which also checks SandboxPolicies, and passes on the answers for those that do not act.
@@ -99,89 +125,6 @@ impl App {
     }
 }
 
-/// The reason why a call got no review.
-#[derive(Debug, thiserror::Error)]
-enum Unanswered {
-    #[error("the path /{0}/{1} is not the path of a webhook")]
-    NoSuchPath(String, String),
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    #[error("the operator has not listed all objects of the cluster yet")]
-    NotReady,
-    #[error("the review took longer than {:?}", limits::REVIEW_TIMEOUT)]
-    Late,
-    #[error("the review failed: {0}")]
-    Broken(#[from] tokio::task::JoinError),
-    #[error("the review failed: the thread that asks plugins panicked")]
-    Undecided,
-    #[error("the response cannot be serialized: {0}")]
-    Write(#[from] serde_json::Error),
-}
-
-impl Unanswered {
-    fn status(&self) -> (StatusCode, &'static str) {
-        match self {
-            Unanswered::NoSuchPath(..) => (StatusCode::NOT_FOUND, "NotFound"),
-            Unanswered::Refused(Refused::TooLarge(_) | Refused::TooCostly { .. }) => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge")
-            }
-            Unanswered::Refused(Refused::Busy) => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
-            Unanswered::Refused(Refused::Broken(_)) => (StatusCode::BAD_REQUEST, "BadRequest"),
-            Unanswered::Malformed(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
-            Unanswered::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
-            Unanswered::Late => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
-            Unanswered::Broken(_) | Unanswered::Undecided | Unanswered::Write(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "InternalError")
-            }
-        }
-    }
-
-    /// Whether a request is denied for this reason, if it must not be admitted without a review. Without the list of all
-    /// objects, this replica does not answer at all: it counts as one that is still down.
-    fn denies(&self) -> bool {
-        match self {
-            Unanswered::NoSuchPath(..) | Unanswered::NotReady => false,
-            Unanswered::Refused(_)
-            | Unanswered::Malformed(_)
-            | Unanswered::Late
-            | Unanswered::Broken(_)
-            | Unanswered::Undecided
-            | Unanswered::Write(_) => true,
-        }
-    }
-
-    /// The denial of the request.
-    fn denial(&self, uid: String) -> Response {
-        let remedy = match self {
-            Unanswered::Refused(Refused::TooLarge(_) | Refused::TooCostly { .. }) => {
-                "make the object smaller, for example with fewer containers, volumes or annotations"
-            }
-            Unanswered::Refused(Refused::Busy | Refused::Broken(_)) | Unanswered::Late => {
-                "try again; if it stays so, look for slow plugins and for the load of the operator"
-            }
-            Unanswered::NoSuchPath(..)
-            | Unanswered::Malformed(_)
-            | Unanswered::NotReady
-            | Unanswered::Broken(_)
-            | Unanswered::Undecided
-            | Unanswered::Write(_) => "the log of the operator says more",
-        };
-        let (code, reason) = self.status();
-        let message =
-            format!("this object must not be admitted without a review, and its review failed: {self}; {remedy}");
-        Json(wire::denial_without_review(uid, (code.as_u16(), reason), &message)).into_response()
-    }
-}
-
-impl IntoResponse for Unanswered {
-    fn into_response(self) -> Response {
-        let (code, reason) = self.status();
-        (code, Json(wire::failure(code.as_u16(), reason, &self.to_string()))).into_response()
-    }
-}
-
 async fn handle(
     State(app): State<App>,
     Path((phase, entry)): Path<(String, String)>,
@@ -194,9 +137,10 @@ async fn handle(
     };
     let metrics = app.metrics.clone();
     let (head, body) = Head::of(body);
-    let answer = app.answer((phase, entry, started), &intake, body);
-    let answer = timeout(limits::REVIEW_TIMEOUT, answer).await.unwrap_or(Err(Unanswered::Late));
-    match answer {
+    // A panic would end the connection, and an API server may admit a request that gets no answer.
+    let answer = AssertUnwindSafe(app.answer((phase, entry, started), &intake, body)).catch_unwind();
+    let answer = timeout(limits::REVIEW_TIMEOUT, answer).await.unwrap_or(Ok(Err(Unanswered::Late)));
+    match answer.unwrap_or(Err(Unanswered::Panicked)) {
         Ok((answer, outcome)) => {
             metrics.answered(phase, entry, outcome, started.elapsed());
             ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
@@ -204,7 +148,7 @@ async fn handle(
         Err(error) => {
             metrics.answered(phase, entry, "unanswered", started.elapsed());
             error!(%error, entry = entry.as_str(), client = intake.peer(), "the review failed");
-            let uid = if fails_closed(entry) && error.denies() { head.uid() } else { None };
+            let uid = if denies_without_verdict(entry) && error.denies() { head.uid() } else { None };
             match uid {
                 Some(uid) => error.denial(uid),
                 None => error.into_response(),
@@ -259,13 +203,16 @@ impl App {
         let large = body.len() >= limits::LARGE_REVIEW;
         let counted = body.clone();
         let needed = run_sized(large, intake, move || memory::needed(&counted)).await?;
-        intake.turn(needed.max(limits::REVIEW_MEMORY_MIN)).await?;
+        match intake.turn(needed.max(limits::REVIEW_MEMORY_MIN)).await {
+            Err(error @ Refused::TooCostly { .. }) => return self.too_costly(error, body, intake).await,
+            turn => turn?,
+        }
         let now = self.clock.now();
         let asked = run_sized(large, intake, move || wire::read(&body, phase, entry, now)).await??;
         if entry == Entry::Policies {
             return self.check_policy(asked, intake).await;
         }
-        let mut context = (self.look)(&asked.review).ok_or(Unanswered::NotReady)?;
+        let mut context = self.context(&asked.review).await?;
         context.reserved_sandbox =
             self.reservations.as_ref().and_then(|reservations| reservations.reserve(&asked.review));
         let reserved_sandbox = context.reserved_sandbox.clone();
@@ -286,6 +233,40 @@ impl App {
         self.metrics.plugin_failures(&verdict);
         report_refused_answers(&asked.review, &verdict);
         Ok((serde_json::to_vec(&wire::answer(&asked, verdict)?)?, outcome))
+    }
+
+    /// Answers a review that is too costly to be parsed. The finalizers of a terminating object can still be removed.
+    async fn too_costly(
+        &self,
+        error: Refused,
+        body: Bytes,
+        intake: &Intake,
+    ) -> Result<(Vec<u8>, &'static str), Unanswered> {
+        let uid = wire::uid(body.get(..Head::BYTES).unwrap_or(&body));
+        let is_exempt = intake.work(move || changes_only_finalizers(&body)).await?;
+        match uid.filter(|_| is_exempt) {
+            Some(uid) => Ok((serde_json::to_vec(&wire::admission_without_review(uid))?, "allowed")),
+            None => Err(error.into()),
+        }
+    }
+
+    /// The facts for a review. A namespace that was just created, or a pod, may arrive in a moment, so the review waits
+    /// for it.
+    async fn context(&self, review: &Review) -> Result<Context, Unanswered> {
+        let mut context = (self.look)(review).ok_or(Unanswered::NotReady)?;
+        let mut pauses = limits::FACT_RETRY_DELAYS.into_iter();
+        let mut permit = None;
+        while admission::lacks_a_fact(review, &context)
+            && let Some(pause) = pauses.next()
+        {
+            permit = permit.or_else(|| self.waits.try_acquire().ok());
+            if permit.is_none() {
+                break;
+            }
+            sleep(pause).await;
+            context = (self.look)(review).ok_or(Unanswered::NotReady)?;
+        }
+        Ok(context)
     }
 
     /// Lets the plugin of a SandboxPolicy check its settings. The review needs no facts about the cluster.
@@ -376,13 +357,14 @@ impl App {
         let (known, mut latest) = watch::channel::<Option<Known>>(None);
         let intake = intake.clone();
         tokio::spawn(async move { intake.work(move || asking.run(started, known)).await });
-        latest.wait_for(Option::is_some).await.map_err(|_| Unanswered::Undecided)?;
+        latest.wait_for(Option::is_some).await.map_err(|_| Unanswered::Panicked)?;
         let rest = (started + limits::NOTES_TIMEOUT).saturating_duration_since(Instant::now());
-        // Without the notes of slow policies, the verdict is the same. The sender is dropped when there are no more notes.
+        // Without the notes of slow policies, the verdict is the same. The sender is dropped when there are no more
+        // notes.
         let complete = latest.wait_for(|known| known.as_ref().is_some_and(|known| known.is_complete));
         drop(timeout(rest, complete).await);
         let known = latest.borrow().clone();
-        known.map(|known| known.verdict).ok_or(Unanswered::Undecided)
+        known.map(|known| known.verdict).ok_or(Unanswered::Panicked)
     }
 }
 

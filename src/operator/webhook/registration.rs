@@ -1,5 +1,5 @@
 //! The webhook configurations: the requests that the API server asks the webhook about, and the result without an
-//! answer.
+//! answer. If a replica answers, it denies a request whose review fails, except for SandboxPolicies.
 //!
 //! | entry | matched by | without an answer |
 //! |---|---|---|
@@ -222,9 +222,8 @@ pub(crate) fn entries_of_pods() -> [String; 2] {
     OF_PODS.map(webhook_name)
 }
 
-/// Whether a request of an entry has to be denied if its review fails. The webhook itself denies it, because the failure
-/// policy in the cluster may be another one.
-pub(super) fn fails_closed(entry: Entry) -> bool {
+/// Whether a request of an entry is denied if no replica answers. Nothing makes up for its review later.
+fn fails_closed(entry: Entry) -> bool {
     match entry {
         Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::OwnedSandboxes | Entry::OwnNamespace => true,
         Entry::OwnKinds | Entry::Connect | Entry::Policies => false,

@@ -186,6 +186,11 @@ pub(super) fn answer(asked: &Asked, verdict: ReviewVerdict) -> Result<Answer, se
     Ok(Answer { api_version: API_VERSION, kind: KIND, response })
 }
 
+/// The response that admits a request which needs no review.
+pub(super) fn admission_without_review(uid: String) -> Answer {
+    Answer { api_version: API_VERSION, kind: KIND, response: Response { uid, allowed: true, ..Response::default() } }
+}
+
 /// The response that denies a request whose review failed.
 pub(super) fn denial_without_review(uid: String, (code, reason): (u16, &str), message: &str) -> Answer {
     let response = Response {
@@ -213,7 +218,11 @@ pub(super) fn uid(head: &[u8]) -> Option<String> {
 
 fn status(review: &Review, denial: Denial) -> Value {
     let code = denial.why.code();
-    let reason = if code == 422 { "Invalid" } else { "Forbidden" };
+    let reason = match code {
+        422 => "Invalid",
+        503 => "ServiceUnavailable",
+        _ => "Forbidden",
+    };
     let causes: Vec<Value> = denial
         .causes
         .into_iter()

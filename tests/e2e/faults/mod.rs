@@ -5,6 +5,7 @@
 //! reservations, and a killed operator loses its reservations.
 
 mod control_plane;
+mod facts;
 mod kills;
 mod leaders;
 mod network;
@@ -24,7 +25,8 @@ use super::setup::control_plane;
 use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
-    let parts = [kills::tests(), network::tests(), control_plane::tests(), leaders::tests(), webhook::tests()];
+    let parts =
+        [kills::tests(), network::tests(), facts::tests(), control_plane::tests(), leaders::tests(), webhook::tests()];
     parts.into_iter().flatten().collect()
 }
 
@@ -75,7 +77,12 @@ pub(super) async fn faults() -> (&'static Faults, MutexGuard<'static, ()>) {
 
 /// An operator for one namespace, without leader election.
 pub(super) async fn alone(faults: &Faults, ns: &TestNamespace, kubeconfig: &Path) -> Operator {
-    let flags = vec!["--leader-elect=false".to_owned(), format!("--namespace={}", ns.namespace)];
+    alone_with(faults, ns, kubeconfig, Vec::new()).await
+}
+
+/// The same with additional flags.
+async fn alone_with(faults: &Faults, ns: &TestNamespace, kubeconfig: &Path, mut flags: Vec<String>) -> Operator {
+    flags.extend(["--leader-elect=false".to_owned(), format!("--namespace={}", ns.namespace)]);
     faults.start(0, &format!("operator-{}", ns.namespace), kubeconfig, flags).await
 }
 

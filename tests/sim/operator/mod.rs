@@ -223,7 +223,7 @@ impl Operator {
         if !self.synced() {
             return None;
         }
-        let mut context = Context::of(&self.world, review, None);
+        let mut context = Context::of(&self.world, review, None, None);
         // Only the leader reserves Sandboxes.
         context.reserved_sandbox = if self.leading { admission::reserve(&mut self.world, review) } else { None };
         let answers =

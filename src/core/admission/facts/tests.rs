@@ -137,7 +137,7 @@ fn claim_has_its_sandbox_before_its_status_names_it() {
     let _ = world.observe(Observed::Applied(sandbox), at(0));
     let of = |resource: &str, name: &str| {
         let review = Review { name: name.to_owned(), resource: resource.to_owned(), ..review(at(1), json!({})) };
-        Context::of(&world, &review, None).sandbox_of_claim
+        Context::of(&world, &review, None, None).sandbox_of_claim
     };
     assert_eq!(of("sandboxclaims", "c").as_deref(), Some("p-a"));
     for (resource, name) in [("sandboxclaims", "other"), ("sandboxclaims", ""), ("sandboxtemplates", "c")] {
@@ -367,13 +367,51 @@ fn connection_reaches_the_sandbox_of_its_pod_or_service_by_any_form_of_the_name(
     let sandbox = Key::new(Kind::Sandbox, "ns", "a");
     for resource in ["pods", "services"] {
         for name in ["a", "a:8888", "https:a:8888", "https:a:"] {
-            let found = world.connected_sandbox(resource, "ns", name);
+            let found = world.connected(resource, "ns", name).sandbox();
             assert_eq!(found.map(|o| &o.key), Some(&sandbox), "{resource} {name}");
         }
     }
-    for (resource, name) in [("services", "b"), ("services", "c"), ("pods", "c"), ("nodes", "a"), ("pods", "a:b:c:d")] {
-        assert!(world.connected_sandbox(resource, "ns", name).is_none(), "{resource} {name}");
+    for (resource, name) in [("services", "b"), ("nodes", "a"), ("pods", "a:b:c:d")] {
+        assert!(matches!(world.connected(resource, "ns", name), Connected::Other), "{resource} {name}");
     }
+    for (resource, name) in [("services", "c"), ("pods", "c"), ("pods", "https:c:1")] {
+        assert!(matches!(world.connected(resource, "ns", name), Connected::Unknown), "{resource} {name}");
+    }
+    let orphan = object(Kind::Pod, "orphan", Some((Kind::Sandbox, "unseen")), json!({ "spec": {} }));
+    let _ = world.observe(Observed::Applied(orphan), at(0));
+    assert!(matches!(world.connected("pods", "ns", "orphan"), Connected::Unknown), "its Sandbox is not known");
+}
+
+#[test]
+fn fact_is_missing_if_no_watch_has_delivered_it() {
+    let mut world = world(Settings::default());
+    let connect = |namespace: &str, name: &str| Review {
+        operation: Verb::Connect,
+        resource: "pods".to_owned(),
+        subresource: Some("exec".to_owned()),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        ..review(at(1), json!({}))
+    };
+    let missing =
+        |world: &World, review: &Review, watched: Option<&str>| Context::of(world, review, watched, None).missing;
+    assert_eq!(missing(&world, &connect("ns", "a"), None), None);
+    assert_eq!(missing(&world, &connect("ns", "new"), None), Some(Missing::Connected));
+    let dry = Review { dry_run: true, ..connect("ns", "new") };
+    assert_eq!(missing(&world, &dry, None), None, "a dry run connects to nothing");
+    assert_eq!(missing(&world, &connect("other", "new"), Some("ns")), None, "another namespace is not watched");
+    assert_eq!(missing(&world, &connect("ns", "new"), Some("ns")), Some(Missing::Connected));
+
+    let create = review(at(1), json!({}));
+    assert_eq!(missing(&world, &create, None), None, "an operator that sees no namespace cannot wait for one");
+    for (name, expected) in [("elsewhere", Some(Missing::Namespace)), ("ns", None)] {
+        let mut namespace = object(Kind::Namespace, name, None, json!({}));
+        namespace.key = Key::new(Kind::Namespace, "", name);
+        let _ = world.observe(Observed::Applied(namespace), at(0));
+        assert_eq!(missing(&world, &create, None), expected, "{name}");
+    }
+    let of_the_cluster = Review { namespace: String::new(), ..create };
+    assert_eq!(missing(&world, &of_the_cluster, None), None);
 }
 
 /// A reservation for a claim that is refused would count as wasted, and slow down the other claims of the namespace.

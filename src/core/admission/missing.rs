@@ -1,0 +1,63 @@
+//! Facts that a review needs and that no watch has delivered. The review is denied, because a decision without them
+//! would be one in favour of the user.
+
+use super::outcome::Why;
+use super::pods;
+use super::review::{Context, Entry, Missing, Review};
+use super::state::{Halt, ReviewState, deny};
+use super::target::{Target, target};
+use crate::binding::{Binding, FailurePolicy};
+use crate::question::Hook;
+
+/// Whether a review would be denied for the lack of a fact. The fact may arrive in a moment.
+#[must_use]
+pub fn lacks_a_fact(review: &Review, context: &Context) -> bool {
+    context.missing.is_some() && check(&ReviewState::new(review, context, &[]), &target(review, context)).is_err()
+}
+
+/// Denies a review that needs a fact which is missing.
+pub(super) fn check(state: &ReviewState<'_>, target: &Target) -> Result<(), Halt> {
+    let review = state.review;
+    match state.context.missing {
+        Some(Missing::Connected) if review.namespace != "kube-system" => Err(deny(
+            Why::NotSeen,
+            format!(
+                "the operator has not seen {} {} yet, or the Sandbox that it belongs to, so it cannot record the \
+                 connection; try again",
+                review.resource, review.name
+            ),
+        )),
+        Some(Missing::Namespace) => match needs_labels(state, target) {
+            Some(binding) => Err(deny(
+                Why::NotSeen,
+                format!(
+                    "the operator has not seen the namespace {} yet, or no longer knows its labels, so it cannot tell \
+                     whether {} applies; try again",
+                    review.namespace, binding.name
+                ),
+            )),
+            None => Ok(()),
+        },
+        Some(Missing::Connected) | None => Ok(()),
+    }
+}
+
+/// A binding that depends on the labels of the namespace: by its selector, or because its plugin gets them. If the
+/// binding admits what its plugin cannot judge, it needs no labels.
+fn needs_labels<'a>(state: &ReviewState<'a>, target: &Target) -> Option<&'a Binding> {
+    let (review, context) = (state.review, state.context);
+    let asks = match target {
+        Target::Own(_) => review.entry != Entry::OwnedSandboxes,
+        Target::Pod => pods::asks_plugins(state),
+        Target::Exempt | Target::OwnNamespace => false,
+    };
+    let is_asked = |binding: &&Binding| {
+        let of_hook = match binding.hook {
+            Hook::Admission => binding.reviews_kind(&review.kind),
+            Hook::RuntimeClass => matches!(target, Target::Pod),
+            Hook::Idle | Hook::PoolSize => false,
+        };
+        of_hook && !binding.built_in && binding.mode.acts() && binding.failure_policy == FailurePolicy::Fail
+    };
+    context.bindings.iter().filter(|_| asks).find(is_asked)
+}
