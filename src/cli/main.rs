@@ -173,7 +173,11 @@ mod tests {
             let process = command.find_subcommand(process).unwrap();
             for arg in process.get_arguments() {
                 let Some(long) = arg.get_long().filter(|long| !matches!(*long, "help" | "version")) else { continue };
-                let variable = format!("PADDOCK_{}", long.to_uppercase().replace('-', "_"));
+                let variable = match long {
+                    // The variable of every OpenTelemetry SDK.
+                    "otlp-endpoint" => "OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(),
+                    _ => format!("PADDOCK_{}", long.to_uppercase().replace('-', "_")),
+                };
                 assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(variable.as_str()));
                 assert!(arg.get_help().is_some(), "--{long}");
             }

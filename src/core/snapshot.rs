@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use paddock_api::TemplateOrigin;
 use paddock_api::kind::{Key, Kind};
+use paddock_api::names::annotation;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -315,6 +316,21 @@ impl Snapshot {
             Snapshot::Claim(snapshot) => &snapshot.common.bindings,
         };
         bindings.iter().count() * 2
+    }
+
+    /// The trace context that the client of a claim or of a Sandbox gave, in the annotation `opentelemetry.io/trace-context`.
+    #[must_use]
+    pub fn trace_context(&self) -> Option<&str> {
+        let meta = match self {
+            Snapshot::Sandbox(snapshot) => &snapshot.sandbox.meta,
+            Snapshot::Claim(snapshot) => &snapshot.claim.meta,
+            Snapshot::Absent(_)
+            | Snapshot::Terminating(_)
+            | Snapshot::Observed(_)
+            | Snapshot::Template(_)
+            | Snapshot::Pool(_) => return None,
+        };
+        meta.annotations.get(annotation::TRACE_CONTEXT)
     }
 
     /// The same snapshot, for a process whose clocks agree only that this time has passed.

@@ -163,6 +163,7 @@ impl Metrics {
         let info = Opts::new("sandbox_router_build_info", "Always 1. The version is a label.");
         let info = register(&metrics.registry, IntGaugeVec::new(info, &["version"])?)?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        paddock_kube::traces::register(&metrics.registry)?;
         Ok(metrics)
     }
 

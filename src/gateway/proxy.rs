@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use paddock_kube::budget::{Budget, Bytes};
 use paddock_kube::peer::Peer;
-use tracing::debug;
+use tracing::{Instrument, debug};
 
 use self::backend::Backend;
 use self::deadline::Deadlines;
@@ -193,8 +193,8 @@ impl Proxy {
         let upgrade = kind == Kind::Http && is_upgrade(request.version(), request.headers());
         let on_upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
         let (mut parts, body) = request.into_parts();
-        trace_context::ensure(&mut parts.headers);
-        record.trace(trace_context::trace_id(&parts.headers));
+        let span = trace_context::begin(&parts.method, &routed.target, &mut parts.headers);
+        record.traced(span.clone(), &parts.headers);
         let scheme = self.config.sessions.scheme(&parts, client.scheme);
         let found = self.config.sessions.take(&mut parts, routed, scheme)?;
         let of_client = self.clients.take(&Peer::of(client.address));
@@ -202,7 +202,8 @@ impl Proxy {
         let held_bytes = held_bytes(&parts, &body);
         let waits = self.unauthorized.take(&Peer::of(client.address), held_bytes);
         let waits = waits.ok_or_else(|| busy(Reason::ClientBusy, "Too many bytes of requests of this client wait."))?;
-        let admitted = self.ways.backend.check(&found.credential, client.address, &routed.target).await;
+        let check = self.ways.backend.check(&found.credential, client.address, &routed.target);
+        let admitted = check.instrument(trace_context::part!(&span, "authorize")).await;
         record.decided(admitted.as_ref().map(drop).map_err(|refusal| refusal.reason));
         if let Ok(Caller { name: user, .. }) | Err(Refusal { user: Some(user), .. }) = &admitted {
             record.user(user.clone());
@@ -245,6 +246,7 @@ impl Proxy {
             deadlines,
             exceeded: exceeded.clone(),
             progress: Progress::new(),
+            span,
         };
         let body = self.request_body(Moving::new(body, exchange.progress.clone()), kind, exceeded.clone());
         let Exchanged { response, address, activity, call } = exchange.run(body, record).await?;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use http::{HeaderMap, Method, StatusCode};
 use paddock_kube::logs::ACCESS_LOG;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{Span, info};
 
 use crate::body::{BodyError, BodyGuard};
-use crate::grpc;
 use crate::metrics::{Inflight, Metrics, NO_NAMESPACE};
 use crate::refusal::Reason;
 use crate::target::Target;
+use crate::{grpc, trace_context};
 
 /// The status in the log of a request whose client left before the answer: that of nginx.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -35,6 +35,7 @@ pub(crate) struct Record {
     /// The decision about the credential: admitted, or the reason why not.
     decision: Option<Result<(), Reason>>,
     trace: Option<String>,
+    span: Span,
     status: Option<StatusCode>,
     grpc_status: Option<String>,
     reason: Option<Reason>,
@@ -56,6 +57,7 @@ impl Record {
             user: None,
             decision: None,
             trace: None,
+            span: Span::none(),
             status: None,
             grpc_status: None,
             reason: None,
@@ -82,8 +84,10 @@ impl Record {
         self.decision = Some(decision);
     }
 
-    pub(crate) fn trace(&mut self, id: Option<&str>) {
-        self.trace = id.map(str::to_owned);
+    /// The span of the request, and the headers with its trace context.
+    pub(crate) fn traced(&mut self, span: Span, headers: &HeaderMap) {
+        self.trace = trace_context::trace_id(headers).map(str::to_owned);
+        self.span = span;
     }
 
     /// The head of the answer. gRPC puts the status of a call without messages there.
@@ -141,6 +145,7 @@ impl Drop for Record {
         let closed = StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST);
         let status = self.status.unwrap_or(closed);
         self.metrics.answered(&self.method, status, self.namespace(), time);
+        trace_context::end(&self.span, status, self.reason, self.cut);
         if let Some(decision) = self.decision {
             self.metrics.authorized(decision.err(), self.namespace());
         }

@@ -5,8 +5,9 @@
 //! the [`differences`] of stored and desired objects. [`watch`] lists and watches a kind. [`leader`] elects one replica
 //! and limits its writes. [`tls`] issues and rotates the serving certificate. [`listen`], [`server`] and [`endpoints`]
 //! answer calls, [`peer`] tells their clients apart, and [`auth`] asks the API server about them. [`logs`] configures the
-//! log, [`memory`] says how much the process may use, [`backoff`] spaces retries, [`turns`] orders what waits, [`pace`]
-//! limits rates, and [`fair_queue`] is a queue of small tasks that namespaces share.
+//! log, and [`traces`] sends spans to a collector. [`memory`] says how much the process may use, [`backoff`] spaces
+//! retries, [`turns`] orders what waits, [`pace`] limits rates, and [`fair_queue`] is a queue of small tasks that
+//! namespaces share.
 //!
 //! This crate contains no decisions of the operator, so a gateway can depend on this crate and on `paddock-api` alone.
 //! Start reading at [`client`].
@@ -30,6 +31,7 @@ pub mod pace;
 pub mod peer;
 pub mod server;
 pub mod tls;
+pub mod traces;
 pub mod turns;
 pub mod user;
 pub mod watch;

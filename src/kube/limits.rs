@@ -220,3 +220,18 @@ pub const fn nonzero(capacity: usize) -> NonZeroUsize {
         None => NonZeroUsize::MIN,
     }
 }
+
+/// The number of spans that may wait for the collector, if the environment gives none. OpenTelemetry specifies this default.
+pub const SPANS: usize = 2048;
+
+/// The time for one request to the collector, if the environment gives none. OpenTelemetry specifies this default.
+pub const SPANS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most bytes of an answer of the collector. An answer is empty, or names the number of refused spans.
+pub const SPANS_ANSWER: usize = 64 << 10;
+
+/// The time to send the last spans when the process ends. Kubernetes allows 30 seconds for the whole end.
+pub const LAST_SPANS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The most bytes of a trace context in an annotation. The W3C's header has 55 characters, and at most 512 with its state.
+pub const TRACE_CONTEXT_BYTES: usize = 1024;

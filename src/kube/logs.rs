@@ -4,13 +4,16 @@ mod budget;
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::filter::{FilterExt, ParseError};
-use tracing_subscriber::layer::SubscriberExt;
+use opentelemetry_sdk::trace::SdkTracer;
+use tracing::Subscriber;
+use tracing_subscriber::filter::{FilterExt, ParseError, filter_fn};
+use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
 
 pub use self::budget::ACCESS_LOG;
 use self::budget::Budget;
+use crate::traces;
 
 /// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +47,12 @@ pub enum LogError {
 }
 
 /// Sets up the log of the process. `level` is the value of `--log-level`. If it is absent, RUST_LOG decides, and the
-/// default is `info`. Without a `format`, the log is text on a terminal and JSON elsewhere.
+/// default is `info`. Without a `format`, the log is text on a terminal and JSON elsewhere. The spans of
+/// [`traces::TARGET`] go to the `tracer` and not to the log.
 ///
 /// # Errors
 /// If the filter is invalid, or a log was set up before.
-pub fn init(level: Option<&str>, format: Option<LogFormat>) -> Result<(), LogError> {
+pub fn init(level: Option<&str>, format: Option<LogFormat>, tracer: Option<SdkTracer>) -> Result<(), LogError> {
     let (origin, filter) = match (level, std::env::var("RUST_LOG")) {
         (Some(level), _) => ("--log-level", level.to_owned()),
         (None, Ok(filter)) if !filter.is_empty() => ("RUST_LOG", filter),
@@ -61,15 +65,43 @@ pub fn init(level: Option<&str>, format: Option<LogFormat>) -> Result<(), LogErr
     let terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let budget = Budget::default();
-    let filter = filter.and(budget.clone());
+    let filter = of_lines(filter, budget.clone());
+    let spans = tracer.map(traces::layer);
     let lines = fmt::layer().with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => registry().with(lines.with_ansi(terminal).with_filter(filter)).try_init()?,
+        LogFormat::Text => registry().with(spans).with(lines.with_ansi(terminal).with_filter(filter)).try_init()?,
         LogFormat::Json => {
             let lines = lines.json().flatten_event(true).with_current_span(true).with_span_list(false);
-            registry().with(lines.with_filter(filter)).try_init()?;
+            registry().with(spans).with(lines.with_filter(filter)).try_init()?;
         }
     }
     std::thread::Builder::new().name("log-report".to_owned()).spawn(move || budget.report())?;
     Ok(())
+}
+
+/// The filter of the lines. It excludes the spans for a collector, so that nothing enables them without one.
+fn of_lines<S: Subscriber>(filter: EnvFilter, budget: Budget) -> impl Filter<S> {
+    filter.and(budget).and(filter_fn(|line| line.target() != traces::TARGET))
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::{Level, Metadata, Span, span, subscriber};
+    use tracing_subscriber::Registry;
+
+    use super::*;
+
+    /// A span's place in the code. Another test may have a subscriber at the same time, so whether a span is disabled here
+    /// says nothing about a process with one subscriber.
+    fn place(span: impl Fn() -> Span) -> &'static Metadata<'static> {
+        subscriber::with_default(registry(), || span().metadata().expect("the registry enables every span"))
+    }
+
+    #[test]
+    fn spans_are_disabled_without_a_collector_at_every_level() {
+        let filter = of_lines::<Registry>(EnvFilter::new("trace"), Budget::default());
+        let is_never = |place| Filter::<Registry>::callsite_enabled(&filter, place).is_never();
+        assert!(!is_never(place(|| span!(Level::TRACE, "of the log"))));
+        assert!(is_never(place(|| span!(target: traces::TARGET, Level::INFO, "request"))));
+    }
 }

@@ -77,6 +77,7 @@ impl Metrics {
         let registry = Registry::new();
         let leader_registry = Registry::new();
         let families = Families::register(&registry, &leader_registry)?;
+        paddock_kube::traces::register(&registry)?;
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let tally = Mutex::new(Tally::new(families.clone()));

@@ -38,7 +38,7 @@ const ANSWER: Duration = Duration::from_secs(90);
 
 /// A gateway.
 pub(super) struct Gateway {
-    process: Process,
+    pub(super) process: Process,
     proxy: u16,
     health: u16,
     metrics: u16,

@@ -71,6 +71,7 @@ mod sdk;
 mod setup;
 mod tcp_wake;
 mod touched;
+mod traces;
 mod unusable;
 mod wake;
 mod webhook;
@@ -101,6 +102,7 @@ pub(crate) fn tests() -> Vec<Test> {
         tcp_wake::tests(),
         wake::tests(),
         children::tests(),
+        traces::tests(),
         unusable::tests(),
         large::tests(),
         touched::tests(),

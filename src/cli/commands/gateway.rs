@@ -27,7 +27,7 @@ use crate::commands::process::{self, shutdown};
 
 /// Runs until a signal, and drains.
 pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
-    process::run(&args.log.clone(), serve(args))
+    process::run("paddock-gateway", &args.log.clone(), serve(args))
 }
 
 async fn serve(args: GatewayArgs) -> anyhow::Result<()> {

@@ -26,7 +26,7 @@ use crate::commands::process::{self, shutdown};
 
 /// Runs until a signal.
 pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<()> {
-    process::run(&args.log.clone(), serve(args))
+    process::run("paddock-operator", &args.log.clone(), serve(args))
 }
 
 async fn serve(args: OperatorArgs) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use paddock_kube::traces::Traces;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -31,21 +32,32 @@ pub(crate) struct LogArgs {
     /// info.
     #[arg(long, value_name = "FILTER", env = "PADDOCK_LOG_LEVEL")]
     pub(crate) log_level: Option<String>,
+    /// URL of an OpenTelemetry collector, such as `http://collector.observability:4318`. The process sends its spans there
+    /// over HTTP with protobuf, to the path /v1/traces. docs/operations.md lists the other variables OTEL_* that are read, such
+    /// as OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and OTEL_EXPORTER_OTLP_HEADERS. If absent, there are no spans.
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT", help_heading = "Traces")]
+    pub(crate) otlp_endpoint: Option<String>,
 }
 
 impl LogArgs {
-    /// Sets up the log of the process.
-    fn init(&self) -> anyhow::Result<()> {
-        paddock_kube::logs::init(self.log_level.as_deref(), self.log_format.map(Into::into))?;
+    /// Sets up the log of the process, and its spans.
+    fn init(&self, traces: &Traces) -> anyhow::Result<()> {
+        paddock_kube::logs::init(self.log_level.as_deref(), self.log_format.map(Into::into), traces.tracer())?;
         Ok(())
     }
 }
 
-/// Runs a process until its end.
-pub(crate) fn run(log: &LogArgs, process: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    log.init()?;
+/// Runs a process until its end. `service` is its name in traces.
+pub(crate) fn run(
+    service: &'static str,
+    log: &LogArgs,
+    process: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let traces = Traces::start(service, log.otlp_endpoint.as_deref(), runtime.handle())?;
+    log.init(&traces)?;
     let ended = runtime.block_on(process);
+    traces.end();
     // Only bounded work is left: calls of plugins, and connections that outlasted the drain.
     runtime.shutdown_background();
     ended

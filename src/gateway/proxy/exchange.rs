@@ -8,7 +8,7 @@ use std::pin::pin;
 use http::Response;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
-use tracing::debug;
+use tracing::{Instrument, Span, debug};
 
 use super::backend::Backend;
 use super::deadline::Deadlines;
@@ -23,6 +23,7 @@ use crate::refusal::{Reason, Refusal, unreachable};
 use crate::requests::Running;
 use crate::sandboxes::{Activity, Awake, Connected};
 use crate::target::Target;
+use crate::trace_context::part;
 use crate::upstream::{Key, Pool, Sender};
 
 /// The ways to Sandboxes.
@@ -43,6 +44,8 @@ pub(super) struct Exchange<'a> {
     pub(super) exceeded: Exceeded,
     /// The time of the last byte of the body, or of the head.
     pub(super) progress: Progress,
+    /// The span of the request.
+    pub(super) span: Span,
 }
 
 /// The head of the answer, and what stays in use until its end.
@@ -67,7 +70,7 @@ impl Exchange<'_> {
             record.known();
             let address = attempt.key.endpoint.address;
             let request = self.head.to(address, body);
-            match self.in_time(attempt.sender.send(request)).await? {
+            match self.in_time(attempt.sender.send(request)).instrument(part!(&self.span, "exchange")).await? {
                 Ok(response) => {
                     let Attempt { key, sender, activity } = attempt;
                     let upgraded = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
@@ -95,7 +98,8 @@ impl Exchange<'_> {
                 return Ok(Attempt { key, sender, activity: mark.begin() });
             }
         }
-        let connected = ways.backend.connect(self.target, &self.arrival, self.deadlines.connect).await?;
+        let connected = ways.backend.connect(self.target, &self.arrival, self.deadlines.connect);
+        let connected = connected.instrument(part!(&self.span, "connect")).await?;
         let Connected { stream, endpoint, activity } = connected;
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "a connection to a sandbox ended at once");

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use paddock_kube::clock::Clock;
+use paddock_kube::traces;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
+use tracing::{Level, event};
 
 use super::dial::{Dial, Port};
 use super::directory::{Directory, Follow, Running, Seen, State};
@@ -270,6 +272,8 @@ impl<'a> Attempt<'a> {
     fn ended(&mut self, phase: Phase, next: Option<Phase>) {
         if let Some((_, since)) = self.phase.filter(|(begun, _)| *begun == phase) {
             self.ways.metrics.phase(phase, since.elapsed());
+            let (name, milliseconds): (&str, _) = (phase.into(), since.elapsed().as_secs_f64() * 1000.0);
+            event!(target: traces::TARGET, Level::INFO, milliseconds, "{name}");
             self.phase = next.map(|next| (next, Instant::now()));
         }
     }

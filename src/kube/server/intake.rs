@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::{Body, BodyDataStream, Bytes};
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::connections::{Connections, Pending};
 use crate::peer::Peer;
@@ -107,8 +108,10 @@ impl Intake {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, tokio::task::JoinError> {
         let request = self.request.clone();
+        // Spans of the work belong to that of the request.
+        let span = Span::current();
         let work = move || {
-            let done = work();
+            let done = span.in_scope(work);
             drop(request);
             done
         };

@@ -6,9 +6,12 @@ use jiff::Timestamp;
 use paddock_core::binding::Bindings;
 use paddock_core::question::{Answer, Caller, Failure, FailureKind, PluginReply, PluginRequest};
 use paddock_core::record::Subject;
+use paddock_kube::traces;
 use paddock_plugin_host::Usage;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::field::Empty;
+use tracing::{Level, Span, span};
 
 use crate::metrics::Metrics;
 use crate::record::Recorder;
@@ -42,16 +45,48 @@ impl Policies {
     }
 }
 
-/// A client that counts and records every call.
+/// A client that counts and records every call, and makes a span of it.
 pub(crate) fn metered(plugin_client: MeasuredClient, metrics: Metrics, recorder: Recorder) -> PluginClient {
     Arc::new(move |ask, subject, now| {
+        let span = span_of(ask);
         let started = Instant::now();
-        let (result, usage) = plugin_client(ask, subject.caller, now);
+        let (result, usage) = span.in_scope(|| plugin_client(ask, subject.caller, now));
         let took = started.elapsed();
+        ended(&span, &result, usage);
         metrics.asked(ask, &result, took);
         recorder.decided((now, subject), ask, &result, (usage, took));
         result
     })
+}
+
+/// The span of a call. It belongs to that of the review or of the reconcile.
+fn span_of(ask: &PluginRequest) -> Span {
+    span!(
+        target: traces::TARGET,
+        Level::INFO,
+        "plugin call",
+        otel.status_code = Empty,
+        error.type = Empty,
+        paddock.plugin.name = %ask.plugin.name,
+        paddock.plugin.digest = %ask.plugin.digest,
+        paddock.plugin.hook = ask.question.hook().as_str(),
+        paddock.plugin.binding = ask.binding,
+        paddock.plugin.mode = ask.mode.as_str(),
+        paddock.plugin.fuel = Empty,
+        paddock.plugin.memory_bytes = Empty,
+    )
+}
+
+fn ended(span: &Span, result: &Result<Answer, Failure>, usage: Usage) {
+    if span.is_disabled() {
+        return;
+    }
+    span.record("paddock.plugin.fuel", usage.fuel);
+    span.record("paddock.plugin.memory_bytes", usage.memory_bytes);
+    if let Err(failure) = result {
+        span.record("error.type", failure.kind.as_str());
+        span.record("otel.status_code", "ERROR");
+    }
 }
 
 /// Asks the first questions and then those that follow from the answers, until there are none. Returns the answers. If

@@ -11,9 +11,11 @@ use paddock_core::question::PluginReply;
 use paddock_core::record::Subject;
 use paddock_core::snapshot::Snapshot;
 use paddock_core::unenforced::unenforced;
+use paddock_kube::traces;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
-use tracing::{Instrument, debug, error, info_span, warn};
+use tracing::field::Empty;
+use tracing::{Instrument, Level, Span, debug, error, info_span, span, warn};
 
 use super::trace::{Trace, Traces};
 use crate::limits;
@@ -82,12 +84,15 @@ impl Reconciler {
             self.world.take_ports(key, now);
             let snapshot = Arc::new(self.world.snapshot(key, now));
             let mut looking = looked.elapsed();
-            let answers = self.ask(&snapshot, now).await;
+            let span = span_of(&snapshot);
+            let answers = self.ask(&snapshot, now, &span).await;
             let decided = Instant::now();
             let plan = decide(&snapshot, &answers);
             looking += decided.elapsed();
             job.took(looking);
             let progress = self.writer.execute(&plan).await;
+            span.record("paddock.writes", plan.ops().count());
+            traces::end(&span);
 
             let wake = plan.requeue.clone();
             if progress != Progress::Stale {
@@ -111,14 +116,16 @@ impl Reconciler {
 
     /// Asks until the core has no more questions. A plugin may use the processor for milliseconds, so the questions run
     /// on a blocking thread.
-    async fn ask(&self, snapshot: &Arc<Snapshot>, now: Timestamp) -> Vec<PluginReply> {
+    async fn ask(&self, snapshot: &Arc<Snapshot>, now: Timestamp, span: &Span) -> Vec<PluginReply> {
         let first = questions(snapshot, &[]);
         if first.is_empty() {
             return Vec::new();
         }
         let subject = Arc::new(Subject::of(snapshot));
         let (snapshot, plugin_client) = (snapshot.clone(), self.plugin_client.clone());
+        let span = span.clone();
         let asked = tokio::task::spawn_blocking(move || {
+            let _entered = span.entered();
             // Each round asks another binding, or asks it about another object.
             let rounds = snapshot.most_questions();
             let next = |answers: &[PluginReply]| questions(&snapshot, answers);
@@ -139,6 +146,24 @@ impl Reconciler {
             }
         }
     }
+}
+
+/// The span of a reconcile that belongs to the trace of a client. Other reconciles have none: there are many, and they belong
+/// to no request.
+fn span_of(snapshot: &Snapshot) -> Span {
+    let Some(context) = snapshot.trace_context() else { return Span::none() };
+    let key = snapshot.key();
+    let span = span!(
+        target: traces::TARGET,
+        Level::INFO,
+        "reconcile",
+        k8s.namespace.name = &*key.namespace,
+        paddock.kind = key.kind.name(),
+        paddock.name = &*key.name,
+        paddock.writes = Empty,
+    );
+    traces::continue_annotation(&span, context);
+    span
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {

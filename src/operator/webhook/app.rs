@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
@@ -21,10 +21,12 @@ use paddock_core::world::World;
 use paddock_kube::clock::Clock;
 use paddock_kube::fair_queue::{FairQueue, Queued};
 use paddock_kube::server::{Intake, Refused};
+use paddock_kube::traces;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{sleep, timeout};
-use tracing::{error, info, warn};
+use tracing::field::Empty;
+use tracing::{Instrument, Level, error, info, span, warn};
 
 use super::activity::NewTouch;
 use super::asking::{Asker, Asking, Known, OnUnenforced};
@@ -129,6 +131,7 @@ async fn handle(
     State(app): State<App>,
     Path((phase, entry)): Path<(String, String)>,
     Extension(intake): Extension<Intake>,
+    headers: HeaderMap,
     body: Body,
 ) -> Response {
     let started = Instant::now();
@@ -136,16 +139,24 @@ async fn handle(
         return Unanswered::NoSuchPath(phase, entry).into_response();
     };
     let metrics = app.metrics.clone();
+    let phase_name = super::metrics::word(phase);
+    let span = span!(target: traces::TARGET, Level::INFO, "review", otel.kind = "server", paddock.review.phase = phase_name,
+        paddock.review.entry = entry.as_str(), paddock.review.outcome = Empty);
+    // An API server with tracing sends the trace of its own request.
+    traces::continue_headers(&span, &headers);
     let (head, body) = Head::of(body);
     // A panic would end the connection, and an API server may admit a request that gets no answer.
     let answer = AssertUnwindSafe(app.answer((phase, entry, started), &intake, body)).catch_unwind();
-    let answer = timeout(limits::REVIEW_TIMEOUT, answer).await.unwrap_or(Ok(Err(Unanswered::Late)));
+    let answer =
+        timeout(limits::REVIEW_TIMEOUT, answer.instrument(span.clone())).await.unwrap_or(Ok(Err(Unanswered::Late)));
     match answer.unwrap_or(Err(Unanswered::Panicked)) {
         Ok((answer, outcome)) => {
+            span.record("paddock.review.outcome", outcome);
             metrics.answered(phase, entry, outcome, started.elapsed());
             ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
         }
         Err(error) => {
+            span.record("paddock.review.outcome", "unanswered");
             metrics.answered(phase, entry, "unanswered", started.elapsed());
             error!(%error, entry = entry.as_str(), client = intake.peer(), "the review failed");
             let uid = if denies_without_verdict(entry) && error.denies() { head.uid() } else { None };
@@ -356,7 +367,9 @@ impl App {
         let asking = Asking::new(Arc::clone(asked), context, (self.asker.clone(), caller(intake)));
         let (known, mut latest) = watch::channel::<Option<Known>>(None);
         let intake = intake.clone();
-        tokio::spawn(async move { intake.work(move || asking.run(started, known)).await });
+        // The thread may outlive the review, so the review's span must not contain its time.
+        let span = span!(target: traces::TARGET, Level::INFO, "policies");
+        tokio::spawn(async move { intake.work(move || asking.run(started, known)).await }.instrument(span));
         latest.wait_for(Option::is_some).await.map_err(|_| Unanswered::Panicked)?;
         let rest = (started + limits::NOTES_TIMEOUT).saturating_duration_since(Instant::now());
         // Without the notes of slow policies, the verdict is the same. The sender is dropped when there are no more

@@ -90,7 +90,7 @@ impl Reviews {
     }
 }
 
-fn word(phase: Phase) -> &'static str {
+pub(super) fn word(phase: Phase) -> &'static str {
     match phase {
         Phase::Mutate => "mutate",
         Phase::Validate => "validate",

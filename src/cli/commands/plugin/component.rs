@@ -82,7 +82,7 @@ pub(super) fn host() -> anyhow::Result<Host> {
 
 /// Shows the log lines of plugins on standard error, such as the message of a panic. RUST_LOG sets the level.
 pub(super) fn log() -> anyhow::Result<()> {
-    match logs::init(None, Some(LogFormat::Text)) {
+    match logs::init(None, Some(LogFormat::Text), None) {
         // The process has a log.
         Ok(()) | Err(LogError::Init(_)) => Ok(()),
         Err(error @ (LogError::Filter { .. } | LogError::Thread(_))) => Err(error.into()),
