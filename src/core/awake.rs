@@ -19,6 +19,10 @@ use crate::time::saturating_add;
 /// less.
 pub(crate) const CLOCK_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
+/// The time by which a record of activity may always be ahead. The operator, the gateway and the webhook learn the time
+/// from API servers, of which one may be wrong, and a Sandbox in use must not be suspended for that.
+const RECORD_AHEAD: Duration = Duration::from_hours(1);
+
 /// The longest value that a message repeats, in characters. A time in RFC 3339 format is shorter.
 const MAX_VALUE_CHARS: usize = 40;
 
@@ -32,8 +36,8 @@ pub(crate) struct Wishes {
     /// The time until which an exec, attach or port-forward counts as activity. The webhook writes it, and whoever may
     /// write annotations could write another one.
     pub(crate) held_until: Option<Timestamp>,
-    /// The time of the last use that a client recorded, and not later than now. A record that is ahead by a few minutes
-    /// counts as now, because clocks differ. One that is further ahead would keep the Sandbox running until then.
+    /// The time of the last use that a client recorded, and not later than now. A record that is ahead counts as now, by
+    /// at most the time for which `keep-awake-until` could keep the Sandbox running too.
     pub(crate) last_activity: Option<Timestamp>,
     /// The errors. A message depends on no clock, so that two messages about the same value are equal.
     pub(crate) errors: Vec<FieldError>,
@@ -47,7 +51,8 @@ impl Wishes {
         wishes.keep_awake_until = wishes.read(annotations, KEEP_AWAKE_UNTIL, |value| until(value, at_most, now));
         wishes.idle_since = wishes.read(annotations, IDLE_SINCE, |value| since(value, now));
         wishes.held_until = wishes.read(annotations, HELD_UNTIL, |value| held(value, settings.exec_hold, now));
-        wishes.last_activity = wishes.read(annotations, LAST_ACTIVITY, |value| since(value, now)).map(|at| at.min(now));
+        wishes.last_activity =
+            wishes.read(annotations, LAST_ACTIVITY, |value| recorded(value, at_most, now)).map(|at| at.min(now));
         wishes
     }
 
@@ -91,6 +96,17 @@ fn held(value: &str, hold: Duration, now: Timestamp) -> Result<Timestamp, String
     })
 }
 
+fn recorded(value: &str, at_most: Duration, now: Timestamp) -> Result<Timestamp, String> {
+    let ahead = at_most.max(RECORD_AHEAD);
+    not_after(value, saturating_add(now, ahead)).ok_or_else(|| {
+        format!(
+            "must be a time in RFC 3339 format, at most {} after the present time, such as {EXAMPLE}; use \
+             {KEEP_AWAKE_UNTIL} to keep the Sandbox running until a time",
+            text(ahead)
+        )
+    })
+}
+
 fn since(value: &str, now: Timestamp) -> Result<Timestamp, String> {
     not_after(value, now).ok_or_else(|| {
         format!("must be a time in RFC 3339 format, and not later than the present time, such as {EXAMPLE}")
@@ -123,15 +139,18 @@ mod tests {
     const NOW: &str = "2026-11-23T12:00:00Z";
 
     #[test]
-    fn activity_that_is_a_little_ahead_counts_as_now() {
-        for (value, counts) in [
-            ("2026-11-23T11:59:59Z", Some("2026-11-23T11:59:59Z")),
-            ("2026-11-23T12:04:59Z", Some(NOW)),
-            ("2026-11-23T12:05:01Z", None),
-            ("9999-01-01T00:00:00Z", None),
-            ("yesterday", None),
+    fn activity_that_is_ahead_counts_as_now_within_a_bound() {
+        let off = Settings { keep_awake_at_most: Duration::ZERO, ..Settings::default() };
+        for (value, settings, counts) in [
+            ("2026-11-23T11:59:59Z", &Settings::default(), Some("2026-11-23T11:59:59Z")),
+            ("2026-11-24T12:04:59Z", &Settings::default(), Some(NOW)),
+            ("2026-11-24T12:05:01Z", &Settings::default(), None),
+            ("2026-11-23T13:04:59Z", &off, Some(NOW)),
+            ("2026-11-23T13:05:01Z", &off, None),
+            ("9999-01-01T00:00:00Z", &Settings::default(), None),
+            ("yesterday", &Settings::default(), None),
         ] {
-            let wishes = read(LAST_ACTIVITY, value, &Settings::default());
+            let wishes = read(LAST_ACTIVITY, value, settings);
             assert_eq!(wishes.last_activity, counts.map(|at| at.parse().unwrap()), "{value}");
             let errors: Vec<&str> = wishes.errors.iter().map(|error| error.path.as_str()).collect();
             let field = "metadata.annotations[policy.paddock.dev/last-activity]";
