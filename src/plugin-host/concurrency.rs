@@ -7,9 +7,9 @@
 //! get a third each: there is always room for the first call of another namespace. Namespaces that wait take turns, so
 //! that a budget of a single call is shared too.
 //!
-//! Unverified callers can name any number of namespaces, so their lanes hold a part of the budget at most. Within a lane,
-//! the same rules apply to that part. Lanes that wait take turns too, and the first call of a lane needs nothing but free
-//! room.
+//! Unverified callers can name any number of namespaces, so their lanes hold a part of the budget at most, or one call.
+//! Within a lane, the same rules apply to that part. Lanes that wait take turns too, and the first call of a lane needs
+//! nothing but free room.
 //!
 //! The ticker uses the same state: it ticks only while there is a call to interrupt, so an idle operator runs no timer.
 
@@ -86,11 +86,10 @@ struct State {
 }
 
 /// The calls of one namespace that wait for room.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Waiting {
-    calls: u32,
-    /// The share of the call that began to wait last.
-    share: Share,
+    /// The share of each call, in no order. A call that got a permit leaves, so that nobody waits for it.
+    shares: Vec<Share>,
     /// The number of the namespace's last permit since it began to wait. Zero if it got none.
     turn: u64,
 }
@@ -99,10 +98,10 @@ impl State {
     /// Whether it is a holder's turn to take a share: it has room, and no other one with room waits for longer. Lanes take
     /// turns first, and then the namespaces of a lane.
     fn grants(&self, total: Share, holder: &Holder, share: Share) -> bool {
-        let turn = |holder: &Holder, waiting: &Waiting| (*self.lane_turns.get(holder.lane), waiting.turn);
-        let own = self.waiting.get(holder).copied().unwrap_or_default();
+        let turn = |holder: &Holder, of_holder: u64| (*self.lane_turns.get(holder.lane), of_holder);
+        let own = turn(holder, self.waiting.get(holder).map_or(0, |waiting| waiting.turn));
         let goes_first = |(other, waiting): (&Holder, &Waiting)| {
-            turn(other, waiting) < turn(holder, &own) && self.has_room(total, other, waiting.share)
+            turn(other, waiting.turn) < own && waiting.shares.iter().any(|share| self.has_room(total, other, *share))
         };
         self.has_room(total, holder, share) && !self.waiting.iter().any(goes_first)
     }
@@ -157,9 +156,7 @@ impl CallBudget {
     ) -> Option<Permit> {
         let holder = Holder { lane, namespace: namespace.into() };
         let mut state = self.lock();
-        let waiting = state.waiting.entry(holder.clone()).or_default();
-        waiting.calls = waiting.calls.saturating_add(1);
-        waiting.share = share;
+        state.waiting.entry(holder.clone()).or_default().shares.push(share);
         let mut granted = state.grants(self.total, &holder, share);
         while !granted {
             let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
@@ -174,12 +171,14 @@ impl CallBudget {
         state.granted = state.granted.saturating_add(u64::from(granted));
         let turn = state.granted;
         if let Some(waiting) = state.waiting.get_mut(&holder) {
-            waiting.calls = waiting.calls.saturating_sub(1);
+            if let Some(at) = waiting.shares.iter().position(|other| *other == share) {
+                waiting.shares.swap_remove(at);
+            }
             if granted {
                 waiting.turn = turn;
             }
         }
-        state.waiting.retain(|_, waiting| waiting.calls > 0);
+        state.waiting.retain(|_, waiting| !waiting.shares.is_empty());
         if granted {
             state.taken = state.taken.plus(share);
             let of_lane = state.by_lane.get_mut(lane);
@@ -321,7 +320,7 @@ mod tests {
             (0..20).for_each(|_| wait("hostile"));
             wait("good");
             let started = Instant::now();
-            let waiting = |state: &State| state.waiting.values().map(|w| w.calls).sum::<u32>();
+            let waiting = |state: &State| state.waiting.values().map(|w| w.shares.len()).sum::<usize>();
             while waiting(&budget.lock()) < 21 {
                 assert!(started.elapsed() < Duration::from_secs(30), "the calls do not wait");
                 std::thread::yield_now();
@@ -391,6 +390,32 @@ mod tests {
             drop(permit);
         });
         assert_eq!(order.lock().unwrap().first(), Some(&Lane::Verified));
+    }
+
+    /// The small call of the namespace has a permit. Its large call has none, and still waits.
+    #[test]
+    fn nobody_waits_for_a_call_that_has_begun() {
+        let of = |bytes| Share { instances: 1, bytes };
+        let budget = budget(100, 432);
+        let permit = budget.acquire((Lane::Unverified, "n"), of(132), soon()).unwrap();
+        std::thread::scope(|scope| {
+            let large = scope.spawn(|| budget.acquire((Lane::Unverified, "m"), of(132), soon()).is_some());
+            let started = Instant::now();
+            while budget.lock().waiting.is_empty() {
+                assert!(started.elapsed() < Duration::from_secs(30), "the large call does not wait");
+                std::thread::yield_now();
+            }
+            assert!(budget.acquire((Lane::Unverified, "m"), of(68), at_once()).is_some());
+            let verified = ["a", "b"].map(|namespace| {
+                let permit = budget.acquire((Lane::Verified, namespace), of(68), at_once());
+                permit.is_some()
+            });
+            assert!(!budget.lock().waiting.is_empty(), "the large call waits to the end");
+            drop(permit);
+            assert!(large.join().unwrap());
+            assert_eq!(verified, [true, true]);
+        });
+        assert!(budget.lock().waiting.is_empty());
     }
 
     #[test]

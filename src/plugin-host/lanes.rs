@@ -34,8 +34,8 @@ impl Lane {
         }
     }
 
-    /// The largest part of the budget that the calls of this lane may hold together, as a divisor. At least a quarter
-    /// remains for verified callers.
+    /// The largest part of the budget that the calls of this lane may hold together, as a divisor. A single call may be
+    /// larger than this part. As long as none is, a quarter remains for verified callers.
     pub(crate) fn divisor(self) -> u32 {
         match self {
             Self::Verified => 1,
