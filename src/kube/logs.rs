@@ -66,13 +66,15 @@ pub fn init(level: Option<&str>, format: Option<LogFormat>, tracer: Option<SdkTr
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let budget = Budget::default();
     let filter = of_lines(filter, budget.clone());
-    let spans = tracer.map(traces::layer);
     let lines = fmt::layer().with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => registry().with(spans).with(lines.with_ansi(terminal).with_filter(filter)).try_init()?,
+        LogFormat::Text => {
+            let lines = lines.with_ansi(terminal).with_filter(filter);
+            registry().with(traces::layer(tracer)).with(lines).try_init()?;
+        }
         LogFormat::Json => {
             let lines = lines.json().flatten_event(true).with_current_span(true).with_span_list(false);
-            registry().with(spans).with(lines.with_filter(filter)).try_init()?;
+            registry().with(traces::layer(tracer)).with(lines.with_filter(filter)).try_init()?;
         }
     }
     std::thread::Builder::new().name("log-report".to_owned()).spawn(move || budget.report())?;
@@ -87,7 +89,6 @@ fn of_lines<S: Subscriber>(filter: EnvFilter, budget: Budget) -> impl Filter<S> 
 #[cfg(test)]
 mod tests {
     use tracing::{Level, Metadata, Span, span, subscriber};
-    use tracing_subscriber::Registry;
 
     use super::*;
 
@@ -99,8 +100,10 @@ mod tests {
 
     #[test]
     fn spans_are_disabled_without_a_collector_at_every_level() {
-        let filter = of_lines::<Registry>(EnvFilter::new("trace"), Budget::default());
-        let is_never = |place| Filter::<Registry>::callsite_enabled(&filter, place).is_never();
+        let lines = fmt::layer().with_writer(std::io::sink);
+        let lines = lines.with_filter(of_lines(EnvFilter::new("trace"), Budget::default()));
+        let process = registry().with(traces::layer(None)).with(lines);
+        let is_never = |place| process.register_callsite(place).is_never();
         assert!(!is_never(place(|| span!(Level::TRACE, "of the log"))));
         assert!(is_never(place(|| span!(target: traces::TARGET, Level::INFO, "request"))));
     }

@@ -89,12 +89,16 @@ impl Traces {
     }
 }
 
-/// The layer that makes spans of [`TARGET`]. Its level keeps the more verbose lines of other crates disabled.
-pub(crate) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(tracer: SdkTracer) -> impl Layer<S> {
-    let layer = tracing_opentelemetry::layer().with_tracer(tracer);
-    let layer = layer.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false);
-    let of_target = filter_fn(|metadata| metadata.target() == TARGET);
-    layer.with_filter(of_target.with_max_level_hint(LevelFilter::INFO))
+/// The layer that makes spans of [`TARGET`], if there is a tracer. Its level keeps the more verbose lines of other crates
+/// disabled. The filter is there without a tracer too, because a layer without a filter is interested in everything.
+pub(crate) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(tracer: Option<SdkTracer>) -> impl Layer<S> {
+    let level = if tracer.is_some() { LevelFilter::INFO } else { LevelFilter::OFF };
+    let layer = tracer.map(|tracer| {
+        let layer = tracing_opentelemetry::layer().with_tracer(tracer);
+        layer.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false)
+    });
+    let of_target = filter_fn(move |metadata| metadata.target() == TARGET && level != LevelFilter::OFF);
+    layer.with_filter(of_target.with_max_level_hint(level))
 }
 
 /// Makes a new span the child of the trace context in the headers `traceparent` and `tracestate`, if there is one.

@@ -33,8 +33,8 @@ pub(crate) struct LogArgs {
     #[arg(long, value_name = "FILTER", env = "PADDOCK_LOG_LEVEL")]
     pub(crate) log_level: Option<String>,
     /// URL of an OpenTelemetry collector, such as `http://collector.observability:4318`. The process sends its spans there
-    /// over HTTP with protobuf, to the path /v1/traces. docs/operations.md lists the other variables OTEL_* that are read, such
-    /// as OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and OTEL_EXPORTER_OTLP_HEADERS. If absent, there are no spans.
+    /// over HTTP with protobuf, to the path /v1/traces. docs/traces.md lists the other variables OTEL_* that are read,
+    /// such as OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and OTEL_EXPORTER_OTLP_HEADERS. If absent, there are no spans.
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT", help_heading = "Traces")]
     pub(crate) otlp_endpoint: Option<String>,
 }

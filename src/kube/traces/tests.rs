@@ -17,7 +17,7 @@ fn spans(body: impl FnOnce()) -> Vec<opentelemetry_sdk::trace::SpanData> {
     let exporter = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
-    subscriber::with_default(registry().with(layer(provider.tracer("test"))).with(log), body);
+    subscriber::with_default(registry().with(layer(Some(provider.tracer("test")))).with(log), body);
     exporter.get_finished_spans().unwrap()
 }
 
