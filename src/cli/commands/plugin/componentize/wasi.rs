@@ -48,6 +48,8 @@ struct Stubs {
 impl Stubs {
     fn of(module: &[u8]) -> anyhow::Result<Self> {
         let (mut types, mut stubs, mut functions) = (vec![], vec![], 0);
+        // A section states its count before its content, so the count may be any number.
+        let plus = |functions: u32, more| functions.checked_add(more).context("the module has too many functions");
         for payload in wasmparser::Parser::new(0).parse_all(module) {
             let payload = payload?;
             if let Payload::TypeSection(section) = payload {
@@ -61,10 +63,10 @@ impl Stubs {
                         let (parameters, results) = (signature.params().len(), signature.results().to_vec());
                         stubs.push(Stub { import: functions, name: import.name.to_owned(), ty, parameters, results });
                     }
-                    functions += 1;
+                    functions = plus(functions, 1)?;
                 }
             } else if let Payload::FunctionSection(section) = payload {
-                functions += section.count();
+                functions = plus(functions, section.count())?;
             }
         }
         Ok(Self { stubs, functions })
@@ -180,7 +182,9 @@ fn word(offset: u64) -> MemArg {
 #[cfg(test)]
 mod tests {
     use paddock_plugin_host::componentize;
-    use wasm_encoder::{EntityType, ExportKind, ExportSection, MemorySection, MemoryType, TypeSection};
+    use wasm_encoder::{
+        EntityType, ExportKind, ExportSection, MemorySection, MemoryType, RawSection, SectionId, TypeSection,
+    };
 
     use super::*;
 
@@ -243,5 +247,18 @@ mod tests {
     #[test]
     fn bytes_that_are_no_module_are_an_error() {
         assert!(stub(b"#!/bin/sh").is_err());
+    }
+
+    #[test]
+    fn more_functions_than_indexes_are_an_error() {
+        let (mut types, mut imports) = (TypeSection::new(), ImportSection::new());
+        types.ty().function([], [ValType::I32]);
+        imports.import(WASI, "fd_close", EntityType::Function(0));
+        // `u32::MAX` in LEB128, and no function.
+        let functions = RawSection { id: SectionId::Function.into(), data: &[0xff, 0xff, 0xff, 0xff, 0x0f] };
+        let mut module = Module::new();
+        module.section(&types).section(&imports).section(&functions);
+        let error = stub(&module.finish()).unwrap_err().to_string();
+        assert!(error.contains("too many functions"), "{error}");
     }
 }
