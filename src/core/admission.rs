@@ -46,7 +46,7 @@ pub use chain::{Chain, PluginFailure, first_answer};
 pub use class::accept_class;
 pub use facts::reserve;
 pub use kinds::{invalid_fields, marker_errors};
-pub use missing::lacks_a_fact;
+pub use missing::awaits_a_fact;
 pub use outcome::{Cause, Denial, ReviewVerdict, Why};
 pub use pods::ENDS_OR_MOVES;
 pub use reservation::WarmReservations;

@@ -204,13 +204,10 @@ pub const PLUGIN_PULL_UPDATES: usize = 8;
 /// The interval between two trials of a plugin, while the calls of other plugins leave no memory for a trial.
 pub const PLUGIN_TRIAL_RETRY: Duration = Duration::from_secs(1);
 
-/// The time for which a component still decides after `spec.digest` of its SandboxPlugin excluded it, while the source has
-/// not given the wanted one. A pull and a compilation take some seconds, and a registry that restarts is away for some.
+/// The time for which a component still decides after `spec.digest` of its SandboxPlugin excluded it, until the wanted one
+/// is there and accepts the policies. A pull and a compilation take some seconds, a registry that restarts is away for
+/// some, and the next poll of a tag that was late comes within a minute.
 pub const PLUGIN_PIN_WAIT: Duration = Duration::from_secs(60);
-
-/// The same time, while the source has another component than the wanted one. The watches of the SandboxPlugin and of the
-/// ConfigMap with the component may deliver a change of both in any order, some milliseconds apart.
-pub const PLUGIN_MISMATCH_WAIT: Duration = Duration::from_secs(5);
 
 /// The interval at which a replica writes the numbers of a plugin's calls, if they changed. Dashboards read the metrics
 /// instead, and one write in a minute for each plugin and replica costs little.
@@ -273,6 +270,10 @@ pub const WRITE_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// API server gets a reason instead of no answer.
 pub const REVIEW_TIMEOUT: Duration = Duration::from_millis(1800);
 
+/// The time from the first byte of a review, after which no further plugin that acts is asked. A plugin that was asked just
+/// before, and needs its default deadline of 500 ms, still answers within [`REVIEW_TIMEOUT`].
+pub const ACTING_TIMEOUT: Duration = Duration::from_millis(1200);
+
 /// The time from the first byte of a review, within which policies in the modes Warn and Audit have to answer so that the
 /// reply contains their notes. A plugin that needs its default deadline of 500 ms is in time after one that acts.
 pub const NOTES_TIMEOUT: Duration = Duration::from_millis(1300);
@@ -329,8 +330,8 @@ pub const FACT_RETRY_DELAYS: [Duration; 6] = [
     Duration::from_millis(330),
 ];
 
-/// The number of reviews that wait in this way. A further one is denied at once: a review keeps its share of the memory
-/// of all reviews while it waits, and anybody can make up names.
+/// The places for reviews that wait in this way, each for [`REVIEW_MEMORY_MIN`] bytes: a quarter of the memory for small
+/// reviews. One namespace gets eight ninths of them. A further review is denied at once.
 pub const FACT_WAITS: usize = 64;
 
 /// The time for which a shutdown continues to serve reviews after the operator stopped being ready. API servers learn
@@ -372,7 +373,8 @@ pub const TOUCHES: QueueLimits = QueueLimits {
     process: Rate::new(Duration::from_millis(100), 100),
 };
 
-/// The time within which a connection to a warm pod has to be recorded. It is below the time for one review.
+/// The time within which a connection to a warm pod has to be recorded. A review may have waited for the pod before, by
+/// [`FACT_RETRY_DELAYS`]. [`REVIEW_TIMEOUT`] then ends it earlier, with a denial too.
 pub const TOUCH_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// The waits before each attempt to record a connection to a warm pod. There are as many attempts, within the time of a

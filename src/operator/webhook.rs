@@ -7,6 +7,7 @@ mod activity;
 mod app;
 mod asking;
 mod config_sync;
+mod fact_waits;
 mod memory;
 mod metrics;
 mod own_deployment;

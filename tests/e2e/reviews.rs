@@ -18,7 +18,7 @@ use super::webhook::refusal;
 use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
-    named![padded_sandbox_is_refused_and_can_be_deleted, made_up_reviews_stop_no_reconcile]
+    named![padded_sandbox_and_padded_change_are_refused, made_up_reviews_stop_no_reconcile]
 }
 
 /// Containers with empty entries: 94 kB of JSON that need more memory than one review may use.
@@ -29,7 +29,7 @@ fn padded() -> Value {
 }
 
 /// The entry of these kinds fails open, so the API server would admit the object if the call failed.
-async fn padded_sandbox_is_refused_and_can_be_deleted() {
+async fn padded_sandbox_and_padded_change_are_refused() {
     let ns = namespace("padded").await;
     let spec = json!({ "podTemplate": { "spec": { "containers": padded() } } });
     let status = refusal(&ns, &sandbox("new", spec.clone())).await;

@@ -1,5 +1,5 @@
-//! Exec, attach, port-forward and proxy as signs that a Sandbox is in use. Annotations of the Sandbox record them. The
-//! connections themselves are never denied.
+//! Exec, attach, port-forward and proxy as signs that a Sandbox is in use. Annotations of the Sandbox record them. A
+//! missing record denies no connection, unlike an unknown pod or a warm pod whose touch cannot be recorded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

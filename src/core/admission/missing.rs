@@ -1,5 +1,5 @@
-//! Facts that a review needs and that no watch has delivered. The review is denied, because a decision without them
-//! would be one in favour of the user.
+//! Facts that a review needs and that no watch has delivered. The request is denied. Otherwise, an unknown pod would
+//! count as a pod of no Sandbox, and an unknown namespace as one that no policy selects, both in favour of the user.
 
 use super::outcome::Why;
 use super::pods;
@@ -9,10 +9,14 @@ use super::target::{Target, target};
 use crate::binding::{Binding, FailurePolicy};
 use crate::question::Hook;
 
-/// Whether a review would be denied for the lack of a fact. The fact may arrive in a moment.
+/// Whether a review would be denied for the lack of a fact that may arrive in a moment.
 #[must_use]
-pub fn lacks_a_fact(review: &Review, context: &Context) -> bool {
-    context.missing.is_some() && check(&ReviewState::new(review, context, &[]), &target(review, context)).is_err()
+pub fn awaits_a_fact(review: &Review, context: &Context) -> bool {
+    let may_arrive = match context.missing {
+        Some(Missing::Namespace | Missing::Connected) => true,
+        Some(Missing::FreshLabels) | None => false,
+    };
+    may_arrive && check(&ReviewState::new(review, context, &[]), &target(review, context)).is_err()
 }
 
 /// Denies a review that needs a fact which is missing.
@@ -27,7 +31,7 @@ pub(super) fn check(state: &ReviewState<'_>, target: &Target) -> Result<(), Halt
                 review.resource, review.name
             ),
         )),
-        Some(Missing::Namespace) => match needs_labels(state, target) {
+        Some(Missing::Namespace | Missing::FreshLabels) => match needs_labels(state, target) {
             Some(binding) => Err(deny(
                 Why::NotSeen,
                 format!(

@@ -124,8 +124,10 @@ pub enum Verb {
 /// A fact about the cluster that no watch has delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// The labels of the review's namespace.
+    /// The labels of the review's namespace. A watch may deliver them in a moment.
     Namespace,
+    /// The present labels of the review's namespace: its watch has failed for a while.
+    FreshLabels,
     /// The Pod or the Service of a connection, or the Sandbox that controls it.
     Connected,
 }

@@ -128,8 +128,8 @@ impl World {
         Isolation::new(&self.classes, &self.settings)
     }
 
-    /// Whether the labels of a namespace are known. If the World contains no Namespace at all, the operator has no
-    /// permission to watch them, and the labels count as known.
+    /// Whether the labels of a namespace are known. If the World contains no Namespace at all, they count as known. The
+    /// operator requires the list of Namespaces before it decides, so only simulations and tests have such a World.
     #[must_use]
     pub fn namespace_known(&self, namespace: &str) -> bool {
         self.namespace(namespace).is_some() || self.of_kind(Kind::Namespace).next().is_none()
@@ -156,7 +156,12 @@ impl World {
         let Some(target) = self.objects.get(&Key::new(kind, namespace, name)) else { return Connected::Unknown };
         match target.owner_key().filter(|owner| owner.kind == Kind::Sandbox) {
             None => Connected::Other,
-            Some(sandbox) => self.objects.get(&sandbox).map_or(Connected::Unknown, Connected::Sandbox),
+            Some(sandbox) => match self.objects.get(&sandbox) {
+                Some(sandbox) => Connected::Sandbox(sandbox),
+                // The Sandbox is deleted before its pod, and no claim gets a terminating pod.
+                None if target.meta.deletion_timestamp.is_some() => Connected::Other,
+                None => Connected::Unknown,
+            },
         }
     }
 

@@ -129,15 +129,18 @@ struct Apart {
 }
 
 impl Apart {
-    /// The namespaces in the order in which they are listed: those that failed come last, and then those that were listed
-    /// most recently. So no namespace takes the time of one that can be listed, and each one has its turn.
+    /// The namespaces in the order in which they are listed: the failed one that has waited for the longest time, then those
+    /// that did not fail, and then the others that failed. Within each group, those that were listed most recently come
+    /// last. So the namespaces that fail take the time of one list from the others, and each namespace has its turn.
     fn order(&mut self, needed: &[Arc<str>]) -> Vec<Arc<str>> {
         let still: BTreeSet<&Arc<str>> = needed.iter().collect();
         self.last.retain(|namespace, _| still.contains(namespace));
+        let failing = self.last.iter().filter(|(_, (failed, _))| *failed);
+        let first = failing.min_by_key(|(_, (_, at))| *at).map(|(namespace, _)| namespace);
         let mut order = needed.to_vec();
-        order.sort_by_key(|namespace| match self.last.get(namespace) {
-            Some((failed, at)) => (*failed, Some(*at)),
-            None => (false, None),
+        order.sort_by_key(|namespace| {
+            let (failed, at) = self.last.get(namespace).map_or((false, None), |(failed, at)| (*failed, Some(*at)));
+            (first != Some(namespace), failed, at)
         });
         order
     }

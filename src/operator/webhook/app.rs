@@ -23,13 +23,14 @@ use paddock_kube::fair_queue::{FairQueue, Queued};
 use paddock_kube::server::{Intake, Refused};
 use paddock_kube::traces;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tracing::field::Empty;
 use tracing::{Instrument, Level, error, info, span, warn};
 
 use super::activity::NewTouch;
 use super::asking::{Asker, Asking, Known, OnUnenforced};
+use super::fact_waits::FactWaits;
 use super::memory;
 use super::metrics::Reviews;
 use super::terminating::changes_only_finalizers;
@@ -66,7 +67,7 @@ pub fn look(world: SharedWorld, watched: Watched, operator_user: Option<Arc<str>
         let of = |world: &World| Context::of(world, review, namespace.as_deref(), operator_user.clone());
         let context = world.read(of);
         let has_old_labels = !review.namespace.is_empty() && unknown.borrow().contains(&Kind::Namespace);
-        let missing = context.missing.or(has_old_labels.then_some(Missing::Namespace));
+        let missing = context.missing.or(has_old_labels.then_some(Missing::FreshLabels));
         Some(Context { missing, ..context })
     })
 }
@@ -80,8 +81,8 @@ pub struct App {
     activity: FairQueue<Activity>,
     touches: Option<FairQueue<NewTouch>>,
     reservations: Option<Arc<dyn WarmReservations>>,
-    /// A permit for each review that waits for a fact.
-    waits: Arc<Semaphore>,
+    /// The reviews that wait for a fact.
+    waits: FactWaits,
     metrics: Reviews,
     clock: Clock,
 }
@@ -94,7 +95,7 @@ impl App {
         let (touches, reservations, clock) = (None, None, Clock::default());
         let policy_check: PolicyCheck = Arc::new(|_, _| Ok(None));
         let asker = Asker::new(plugin_client);
-        let waits = Arc::new(Semaphore::new(limits::FACT_WAITS));
+        let waits = FactWaits::default();
         Self { look, asker, policy_check, activity, touches, reservations, waits, metrics, clock }
     }
 
@@ -223,7 +224,7 @@ impl App {
         if entry == Entry::Policies {
             return self.check_policy(asked, intake).await;
         }
-        let mut context = self.context(&asked.review).await?;
+        let mut context = self.context(&asked.review, needed).await?;
         context.reserved_sandbox =
             self.reservations.as_ref().and_then(|reservations| reservations.reserve(&asked.review));
         let reserved_sandbox = context.reserved_sandbox.clone();
@@ -263,15 +264,15 @@ impl App {
 
     /// The facts for a review. A namespace that was just created, or a pod, may arrive in a moment, so the review waits
     /// for it.
-    async fn context(&self, review: &Review) -> Result<Context, Unanswered> {
+    async fn context(&self, review: &Review, memory: usize) -> Result<Context, Unanswered> {
         let mut context = (self.look)(review).ok_or(Unanswered::NotReady)?;
         let mut pauses = limits::FACT_RETRY_DELAYS.into_iter();
-        let mut permit = None;
-        while admission::lacks_a_fact(review, &context)
+        let mut waiting = None;
+        while admission::awaits_a_fact(review, &context)
             && let Some(pause) = pauses.next()
         {
-            permit = permit.or_else(|| self.waits.try_acquire().ok());
-            if permit.is_none() {
+            waiting = waiting.or_else(|| self.waits.begin(&review.namespace, memory));
+            if waiting.is_none() {
                 break;
             }
             sleep(pause).await;
@@ -345,7 +346,6 @@ impl App {
             }
             false
         };
-        // A review without an answer would be admitted.
         let recorded = timeout(limits::TOUCH_TIMEOUT, attempts).await.unwrap_or_default();
         (!recorded).then(|| admission::not_recorded(&first))
     }

@@ -68,7 +68,12 @@ impl Asking {
     pub(super) fn run(mut self, started: Instant, known: watch::Sender<Option<Known>>) {
         let mut next = self.next();
         while let Some(request) = next.take_if(|request| request.mode.acts()) {
-            self.ask(request);
+            // The failure policies of slow plugins decide about their review. A review that is late decides nothing.
+            if self.replies.is_empty() || started.elapsed() < limits::ACTING_TIMEOUT {
+                self.ask(request);
+            } else {
+                self.skip(request);
+            }
             next = self.next();
         }
         known.send_replace(Some(self.known(next.as_ref())));
@@ -105,8 +110,7 @@ impl Asking {
                 self.ask(request);
             } else {
                 self.late.push((request.binding.clone(), request.question.hook()));
-                let failure = Failure { kind: FailureKind::Deadline, message: "it was not asked in time".to_owned() };
-                self.replies.push(PluginReply { request, result: Err(failure) });
+                self.skip(request);
             }
             next = self.next();
         }
@@ -123,6 +127,12 @@ impl Asking {
     fn ask(&mut self, request: PluginRequest) {
         let result = (self.asker.plugin_client)(&request, &self.subject, self.asked.review.now);
         self.replies.push(PluginReply { request, result });
+    }
+
+    /// Takes a request for one whose plugin did not answer in time.
+    fn skip(&mut self, request: PluginRequest) {
+        let failure = Failure { kind: FailureKind::Deadline, message: "it was not asked in time".to_owned() };
+        self.replies.push(PluginReply { request, result: Err(failure) });
     }
 
     /// What is known before the next request.

@@ -380,6 +380,10 @@ fn connection_reaches_the_sandbox_of_its_pod_or_service_by_any_form_of_the_name(
     let orphan = object(Kind::Pod, "orphan", Some((Kind::Sandbox, "unseen")), json!({ "spec": {} }));
     let _ = world.observe(Observed::Applied(orphan), at(0));
     assert!(matches!(world.connected("pods", "ns", "orphan"), Connected::Unknown), "its Sandbox is not known");
+    let mut terminating = object(Kind::Pod, "terminating", Some((Kind::Sandbox, "deleted")), json!({ "spec": {} }));
+    terminating.meta.deletion_timestamp = Some(at(0));
+    let _ = world.observe(Observed::Applied(terminating), at(0));
+    assert!(matches!(world.connected("pods", "ns", "terminating"), Connected::Other), "its Sandbox is deleted");
 }
 
 #[test]

@@ -34,10 +34,10 @@ fn denied(review: &Review, bound: Binding) -> Option<Why> {
     let context = Context { missing: Some(Missing::Namespace), bindings, ..context() };
     let (_, verdict) = decide(review, &context, gvisor);
     let why = verdict.denial.map(|denial| denial.why);
-    assert_eq!(lacks_a_fact(review, &context), why == Some(Why::NotSeen));
+    assert_eq!(awaits_a_fact(review, &context), why == Some(Why::NotSeen));
     let known = Context { missing: None, ..context };
     assert!(
-        !lacks_a_fact(review, &known) && decide(review, &known, gvisor).1.allowed(),
+        !awaits_a_fact(review, &known) && decide(review, &known, gvisor).1.allowed(),
         "with labels that do not match"
     );
     why
@@ -59,6 +59,9 @@ fn review_in_an_unknown_namespace_is_denied_if_a_policy_needs_its_labels() {
     let denial = verdict(&sandboxes, &context, &[]).denial.expect("denied");
     assert_eq!(denial.why.code(), 503);
     assert!(denial.message.ends_with("whether selective/admission applies; try again"), "{}", denial.message);
+    let outdated = Context { missing: Some(Missing::FreshLabels), ..context };
+    assert_eq!(verdict(&sandboxes, &outdated, &[]).denial.map(|denial| denial.why), Some(Why::NotSeen));
+    assert!(!awaits_a_fact(&sandboxes, &outdated), "no watch delivers them in a moment");
 }
 
 #[test]
@@ -88,7 +91,7 @@ fn connection_to_an_unknown_pod_is_denied() {
     };
     let context = Context { missing: Some(Missing::Connected), ..context() };
     let denial = verdict(&exec, &context, &[]).denial.expect("denied");
-    assert_eq!((denial.why, lacks_a_fact(&exec, &context)), (Why::NotSeen, true));
+    assert_eq!((denial.why, awaits_a_fact(&exec, &context)), (Why::NotSeen, true));
     assert!(denial.message.contains("has not seen pods warm yet"), "{}", denial.message);
     let system = Review { namespace: "kube-system".to_owned(), ..exec };
     assert!(verdict(&system, &context, &[]).allowed());

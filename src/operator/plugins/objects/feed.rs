@@ -39,7 +39,7 @@ pub(super) const POLICIES: &str = "SandboxPolicy";
 pub(super) const CONFIG_MAPS: &str = "ConfigMap";
 
 /// The objects as the watches show them, with their status.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SeenObjects {
     /// The SandboxPlugins, by name.
     pub plugins: BTreeMap<String, Arc<SandboxPlugin>>,
@@ -232,7 +232,12 @@ impl State {
             unreadable_plugins: unknown(&self.unreadable.plugins, plugins),
             unreadable: unknown(&self.unreadable.policies, policies),
         };
-        self.seen.send_replace(SeenObjects { plugins: plugins.clone(), policies: policies.clone() });
+        let seen = SeenObjects { plugins: plugins.clone(), policies: policies.clone() };
+        self.seen.send_if_modified(|before| {
+            let changed = *before != seen;
+            *before = seen;
+            changed
+        });
         if self.last.as_ref() == Some(&content) {
             return None;
         }

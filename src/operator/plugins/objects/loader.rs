@@ -163,7 +163,7 @@ impl ObjectLoader {
                 (None, Some(error)) => OfPolicy::Unreadable(error),
                 (None, None) => OfPolicy::Absent,
             };
-            self.policies.insert(name.clone(), policies::update(&self.host, (name, object), &plugin, bound));
+            self.policies.insert(name.clone(), policies::update(&self.host, (name, object), &plugin, bound, now));
         }
         former.keys().for_each(|name| tracing::info!(policy = name, "SandboxPolicy removed"));
         let after = self.in_use();

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Request, Response};
 use jiff::Timestamp;
@@ -24,6 +25,7 @@ type Answers = Arc<dyn Fn(&str) -> Reply + Send + Sync>;
 
 enum Reply {
     Now((u16, String)),
+    After(Duration, (u16, String)),
     Never,
 }
 
@@ -49,7 +51,14 @@ fn bench_with(namespace: Option<&str>, answers: impl Fn(&str) -> Reply + Send + 
         let answer = answering.lock().unwrap().clone();
         seen.lock().unwrap().push(path.clone());
         async move {
-            let Reply::Now((status, body)) = answer(&path) else { return std::future::pending().await };
+            let (status, body) = match answer(&path) {
+                Reply::Now(reply) => reply,
+                Reply::After(time, reply) => {
+                    sleep(time).await;
+                    reply
+                }
+                Reply::Never => std::future::pending().await,
+            };
             Ok::<_, Infallible>(Response::builder().status(status).body(ReplyBody::from(body)).unwrap())
         }
     });
@@ -289,6 +298,28 @@ async fn namespaces_whose_lists_hang_take_the_time_of_no_other() {
     assert!(count("ns") >= 9, "at every interval");
     assert!(hostile.iter().all(|namespace| count(namespace) >= 2), "each one has its turn: {listed:?}");
     assert!(bench.fault().contains("takes too long"), "{}", bench.fault());
+}
+
+/// The other namespaces are slow and succeed. They take all the time of an interval.
+#[tokio::test(start_paused = true)]
+async fn namespace_that_failed_once_does_not_wait_for_all_that_are_slow() {
+    let slow = ["a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9"];
+    let has_failed = AtomicBool::new(false);
+    let bench = bench_with(None, move |path| match path.split(['/', '?']).nth(5) {
+        Some("ns") if !has_failed.swap(true, Ordering::Relaxed) => Reply::Now(status(500, "once")),
+        Some(namespace) if namespace == "ns" || slow.contains(&namespace) => {
+            Reply::After(Duration::from_millis(2400), page(&json!([sample(namespace, "250m")]), ""))
+        }
+        _ => Reply::Never,
+    });
+    bench.add("ns");
+    slow.iter().for_each(|namespace| bench.add(namespace));
+    bench.bind();
+    for _ in 0..6 {
+        next().await;
+    }
+    assert_eq!(bench.used("ns"), Some(250), "{:?}", bench.requests());
+    assert!(slow.iter().all(|namespace| bench.used(namespace).is_some()), "each one has its turn");
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use paddock_core::admission::Entry;
-use paddock_core::binding::{Binding, Bindings};
+use paddock_core::binding::{Binding, Bindings, FailurePolicy};
 use paddock_core::question::{AdmissionAnswer, Answer, PluginRef, Verdict};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -142,4 +142,29 @@ fn note_that_comes_too_late_is_not_in_the_reply() {
     });
     assert!(verdict.denial.is_some() && !is_noted(&verdict), "{verdict:?}");
     assert_eq!(outcome.effects.lock()[0], effect("warn", UnenforcedEffect::Late));
+}
+
+/// A review that is late is denied whatever the failure policies are.
+#[test]
+fn plugins_that_act_fail_before_their_review_is_late() {
+    let binding = |name: &str| {
+        let plugin = PluginRef { name: name.to_owned(), digest: "sha256:1".to_owned() };
+        Binding { failure_policy: FailurePolicy::Ignore, ..Binding::new(plugin, Hook::Admission) }
+    };
+    let bindings = Arc::new(Bindings::new(vec![binding("first"), binding("second")]));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let plugin_client: PluginClient = Arc::new({
+        let seen = Arc::clone(&seen);
+        move |request, _, _| {
+            seen.lock().push(request.plugin.name.clone());
+            Ok(Answer::Admission(AdmissionAnswer { verdict: Verdict::Allow, warnings: vec![], patch: None }))
+        }
+    });
+    let started = Instant::now().checked_sub(limits::ACTING_TIMEOUT).unwrap();
+    let (known, latest) = watch::channel(None);
+    let context = Context { bindings, ..Context::default() };
+    Asking::new(asked(), context, (Asker::new(plugin_client), Caller::Unverified)).run(started, known);
+    assert_eq!(*seen.lock(), ["first"]);
+    let verdict = latest.borrow().clone().unwrap().verdict;
+    assert!(verdict.denial.is_none() && verdict.plugin_failures.len() == 1, "{verdict:?}");
 }

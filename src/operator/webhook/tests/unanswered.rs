@@ -204,7 +204,7 @@ fn labels_of_namespaces_are_missing_while_their_watch_fails() {
     unknown.send_replace(UnknownKinds::from([Kind::Pod]));
     assert_eq!(missing(), None, "other kinds have no labels of namespaces");
     unknown.send_replace(UnknownKinds::from([Kind::Namespace]));
-    assert_eq!(missing(), Some(Missing::Namespace));
+    assert_eq!(missing(), Some(Missing::FreshLabels));
     unsynced.send_replace(UnsyncedKinds::from([Kind::Pod]));
     assert!(look(&asked.review).is_none(), "nothing is answered before everything is listed");
 }

@@ -62,17 +62,8 @@ impl LoadedPlugin {
         self.fault.as_ref().or(self.source_fault.as_ref())
     }
 
-    /// The digest that the spec names.
-    pub(super) fn pin(&self) -> Option<&str> {
-        self.pin.as_deref()
-    }
-
-    /// Whether a component may decide for a policy: the version in use, or another one that the spec does not exclude.
-    pub(super) fn may_decide(&self, component: &PluginRef) -> bool {
-        self.plugin() == Some(component) || self.permits(component)
-    }
-
-    fn permits(&self, component: &PluginRef) -> bool {
+    /// Whether the spec permits that a component decides.
+    pub(super) fn permits(&self, component: &PluginRef) -> bool {
         self.pin.as_ref().is_none_or(|pin| *pin == component.digest)
     }
 
@@ -136,7 +127,7 @@ impl ComponentLoader {
         now: Instant,
     ) -> LoadedPlugin {
         let mut loaded = self.tried((name, object), is_taken, former);
-        end_excluded((name, object), &mut loaded, now);
+        end_excluded(name, &mut loaded, now);
         loaded
     }
 
@@ -286,21 +277,22 @@ impl ComponentLoader {
     }
 }
 
+/// Whether the time is over in which a component still decides that `spec.digest` excludes. The time begins now, unless it
+/// has begun.
+pub(super) fn is_over(excluded_since: &mut Option<Instant>, now: Instant) -> bool {
+    let since = *excluded_since.get_or_insert(now);
+    now.saturating_duration_since(since) >= limits::PLUGIN_PIN_WAIT
+}
+
 /// Ends the use of a version that `spec.digest` excludes, after a time in which the permitted one may arrive. A roll forward
 /// thus has no gap, and nobody extends the time by keeping the source from answering.
-fn end_excluded((name, object): (&str, &PluginObject), loaded: &mut LoadedPlugin, now: Instant) {
+fn end_excluded(name: &str, loaded: &mut LoadedPlugin, now: Instant) {
     let excluded = loaded.plugin().filter(|used| !loaded.permits(used)).map(|used| used.digest.clone());
     let Some(digest) = excluded else {
         loaded.excluded_since = None;
         return;
     };
-    let has_another = |component: &Component| Some(component.content.digest()) != object.digest;
-    let wait = match &object.component {
-        Ok(component) if has_another(component) => limits::PLUGIN_MISMATCH_WAIT,
-        Ok(_) | Err(_) => limits::PLUGIN_PIN_WAIT,
-    };
-    let since = *loaded.excluded_since.get_or_insert(now);
-    if now.saturating_duration_since(since) >= wait {
+    if is_over(&mut loaded.excluded_since, now) {
         tracing::error!(plugin = name, digest, "spec.digest excludes the version in use; its policies fail");
         (loaded.active, loaded.image, loaded.excluded_since) = (None, None, None);
     }

@@ -1,10 +1,12 @@
 //! Binds a SandboxPolicy to the loaded version of its plugin.
 
+use std::time::Instant;
+
 use paddock_core::binding::Binding;
 use paddock_core::question::PluginRef;
 use paddock_plugin_host::{Candidate, Host, SettingsError};
 
-use super::plugins::LoadedPlugin;
+use super::plugins::{LoadedPlugin, is_over};
 use crate::plugins::loading;
 use crate::plugins::objects::check::{missing_hook, settings_field};
 use crate::plugins::objects::{Fault, FaultReason, PolicyObject};
@@ -27,6 +29,11 @@ impl<'a> OfPolicy<'a> {
             OfPolicy::Unreadable(_) | OfPolicy::Absent => None,
         }
     }
+
+    /// Whether `spec.digest` excludes a component.
+    fn excludes(&self, component: &PluginRef) -> bool {
+        self.known().is_some_and(|plugin| !plugin.permits(component))
+    }
 }
 
 /// A SandboxPolicy on this replica.
@@ -38,6 +45,8 @@ pub(super) struct BoundPolicy {
     tried: Option<Tried>,
     /// The binding in force. Its plugin fails if no version of the policy works.
     pub(super) binding: Option<Binding>,
+    /// The time since which `spec.digest` excludes the component of the binding.
+    excluded_since: Option<Instant>,
     /// The fault of the current version.
     pub(super) fault: Option<Fault>,
 }
@@ -47,8 +56,6 @@ pub(super) struct BoundPolicy {
 struct Tried {
     object: PolicyObject,
     plugin: Option<PluginRef>,
-    /// The digest that the SandboxPlugin names.
-    pin: Option<String>,
     /// The reason why the SandboxPlugin cannot be read.
     unreadable: Option<String>,
 }
@@ -59,9 +66,9 @@ impl BoundPolicy {
         self.binding.as_ref().filter(|binding| binding.not_loaded.is_none()).map(|binding| &binding.plugin)
     }
 
-    /// Whether a trial has to be repeated.
+    /// Whether a trial has to be repeated, or the use of an excluded component has to end.
     pub(super) fn waits(&self) -> bool {
-        self.tried.is_none()
+        self.tried.is_none() || self.excluded_since.is_some()
     }
 }
 
@@ -87,8 +94,20 @@ impl Unbound {
 }
 
 /// The state of a SandboxPolicy after its current version was bound to its SandboxPlugin. A former good version stays in
-/// force only if both objects are the same as before, and if the SandboxPlugin does not exclude its component.
+/// force only if both objects are the same as before, and only for a time if the SandboxPlugin excludes its component.
 pub(super) fn update(
+    host: &Host,
+    (name, object): (&str, &PolicyObject),
+    plugin: &OfPolicy<'_>,
+    former: BoundPolicy,
+    now: Instant,
+) -> BoundPolicy {
+    let mut policy = bound(host, (name, object), plugin, former);
+    end_excluded(host, (name, object), plugin, &mut policy, now);
+    policy
+}
+
+fn bound(
     host: &Host,
     (name, object): (&str, &PolicyObject),
     plugin: &OfPolicy<'_>,
@@ -103,7 +122,6 @@ pub(super) fn update(
     let tried = Tried {
         object: PolicyObject { generation: 0, ..object.clone() },
         plugin: plugin.known().and_then(LoadedPlugin::plugin).cloned(),
-        pin: plugin.known().and_then(LoadedPlugin::pin).map(str::to_owned),
         unreadable: match plugin {
             OfPolicy::Unreadable(error) => Some((*error).to_owned()),
             OfPolicy::Known(_) | OfPolicy::Absent => None,
@@ -115,6 +133,10 @@ pub(super) fn update(
     policy.tried = Some(tried);
     match bind(host, object, plugin) {
         Ok(binding) => {
+            // Another binding with the same excluded component has no time of its own.
+            if policy.active() != Some(&binding.plugin) {
+                policy.excluded_since = None;
+            }
             let (plugin, hook) = (&binding.plugin.name, binding.hook.as_str());
             tracing::info!(policy = name, plugin, hook, digest = binding.plugin.digest, "SandboxPolicy in force");
             policy.binding = Some(Binding { name: Binding::name_of_policy(name), ..binding });
@@ -124,12 +146,14 @@ pub(super) fn update(
             if retry {
                 policy.tried = None;
             }
-            let may_decide = |former: &PluginRef| plugin.known().is_some_and(|plugin| plugin.may_decide(former));
-            if !(keeps_former && policy.active().is_some_and(may_decide)) {
+            if !(keeps_former && policy.active().is_some()) {
                 policy.binding = Some(failing(host, (name, object), &fault.message));
             }
             if policy.fault.as_ref() != Some(&fault) {
                 let effect = match policy.active() {
+                    Some(used) if plugin.excludes(used) => {
+                        "spec.digest excludes its last good version, which ends soon"
+                    }
                     Some(_) => "its last good version stays in force",
                     None => "its failurePolicy applies",
                 };
@@ -139,6 +163,27 @@ pub(super) fn update(
         }
     }
     policy
+}
+
+/// Ends the use of a component that `spec.digest` excludes. The permitted one may be loaded and refuse the policy until the
+/// policy is changed too, so a roll forward of both has no gap.
+fn end_excluded(
+    host: &Host,
+    (name, object): (&str, &PolicyObject),
+    plugin: &OfPolicy<'_>,
+    policy: &mut BoundPolicy,
+    now: Instant,
+) {
+    let excluded = policy.active().filter(|used| plugin.excludes(used)).map(|used| used.digest.clone());
+    let Some(digest) = excluded else {
+        policy.excluded_since = None;
+        return;
+    };
+    if is_over(&mut policy.excluded_since, now) {
+        tracing::error!(policy = name, digest, "spec.digest excludes the last good version; the failurePolicy applies");
+        let error = format!("spec.digest of SandboxPlugin {} excludes the last good version", object.plugin);
+        (policy.binding, policy.excluded_since) = (Some(failing(host, (name, object), &error)), None);
+    }
 }
 
 /// Binds the loaded version of a plugin, after it has accepted the settings.

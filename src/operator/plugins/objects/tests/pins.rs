@@ -2,7 +2,7 @@
 
 use super::images::{fault, image, pulled};
 use super::*;
-use crate::limits::{PLUGIN_MISMATCH_WAIT, PLUGIN_PIN_WAIT};
+use crate::limits::PLUGIN_PIN_WAIT;
 
 impl World {
     fn pin(&mut self, name: &str, digest: &str) -> &mut Self {
@@ -40,12 +40,12 @@ fn component_that_the_digest_excludes_stops_although_its_source_still_has_it() {
     let mut world = World::new();
     world.plugin("fixed", POOL_FIXED).policy("three", fixed("fixed", 3)).look();
     let used = world.bindings(Hook::PoolSize)[0].plugin.clone();
-    // The watch of the ConfigMap may deliver the pinned component a moment later.
+    // The pinned component may arrive a moment later.
     world.pin("fixed", &digest(ALLOWED_IMAGES)).look();
     assert_eq!(world.decides("three"), Some(digest(POOL_FIXED)));
     assert_eq!(world.loaded("fixed").fault.unwrap().reason, FaultReason::DigestMismatch);
     assert!(world.loaders.waits());
-    world.pass(PLUGIN_MISMATCH_WAIT - second());
+    world.pass(PLUGIN_PIN_WAIT - second());
     assert!(world.decides("three").is_some());
     world.pass(second());
     assert_eq!(world.decides("three"), None);
@@ -70,15 +70,17 @@ fn component_that_the_digest_names_stays_while_its_source_has_another_one() {
     assert_eq!(world.loaded("fixed").fault.unwrap().reason, FaultReason::DigestMismatch);
 }
 
-/// A roll forward by a digest has no gap. A registry that does not answer extends the use of the former component to a
-/// minute and not further.
+/// A roll forward by a digest has no gap, although the tag may still name the former image. Nothing that the source has
+/// extends the use of the former component beyond a minute.
 #[test]
 fn former_component_decides_until_the_pinned_one_is_there_and_for_a_minute_at_most() {
     for (source, arrives) in [
         (Pulled::default(), true),
         (fault(FaultReason::Unreachable), true),
+        (pulled(ALLOWED_IMAGES, image("m1", None)), true),
         (Pulled::default(), false),
         (fault(FaultReason::Unreachable), false),
+        (pulled(ALLOWED_IMAGES, image("m1", None)), false),
     ] {
         let mut world = World::new();
         world.image("p", pulled(ALLOWED_IMAGES, image("m1", None)));
@@ -98,16 +100,41 @@ fn former_component_decides_until_the_pinned_one_is_there_and_for_a_minute_at_mo
     }
 }
 
-/// The pinned component is there, and refuses the policy. The former one does not decide in its place.
+/// The pinned component is there, and refuses the policy, which is changed after it. The pin is as old as the component, or
+/// comes later.
 #[test]
-fn policy_goes_on_with_no_component_that_the_digest_excludes() {
-    let mut world = World::new();
-    world.plugin("p", POOL_FIXED).policy("three", fixed("p", 3)).look();
-    world.plugin("p", ALLOWED_IMAGES).look();
-    assert_eq!(world.decides("three"), Some(digest(POOL_FIXED)), "without a pin, the former one goes on");
-    world.pin("p", &digest(ALLOWED_IMAGES)).look();
-    assert_eq!(world.decides("three"), None);
-    assert_eq!(world.bound("three").fault.unwrap().reason, FaultReason::HookNotExported);
+fn former_component_decides_until_the_policy_fits_the_pinned_one_and_for_a_minute_at_most() {
+    for (fits, is_pinned_later) in [(true, false), (true, true), (false, false), (false, true)] {
+        let mut world = World::new();
+        world.plugin("p", POOL_FIXED).policy("three", fixed("p", 3)).look();
+        let used = world.bindings(Hook::PoolSize)[0].plugin.clone();
+        world.plugin("p", ALLOWED_IMAGES);
+        if is_pinned_later {
+            world.look().pass(PLUGIN_PIN_WAIT * 2);
+            assert_eq!(world.decides("three"), Some(digest(POOL_FIXED)), "without a pin, the former one goes on");
+            assert!(!world.loaders.waits());
+        }
+        world.pin("p", &digest(ALLOWED_IMAGES)).look();
+        let loaded = world.loaded("p");
+        assert_eq!((loaded.digest, loaded.fault), (Some(digest(ALLOWED_IMAGES)), None));
+        assert_eq!(world.bound("three").fault.unwrap().reason, FaultReason::HookNotExported);
+        assert!(world.loaders.waits());
+        world.pass(PLUGIN_PIN_WAIT - second());
+        assert_eq!(world.decides("three"), Some(digest(POOL_FIXED)));
+        if fits {
+            let settings = json!({ "registries": ["ghcr.io"] });
+            world.policy("three", json!({ "plugin": "p", "hook": "admission", "settings": settings })).look();
+            assert_eq!(world.decides("three"), Some(digest(ALLOWED_IMAGES)));
+            assert_eq!(world.bound("three").fault, None);
+        } else {
+            world.pass(second());
+            assert_eq!(world.decides("three"), None);
+            assert_eq!(world.bound("three").fault.unwrap().reason, FaultReason::HookNotExported);
+        }
+        assert!(!world.loaders.waits(), "nothing is left to do");
+        world.pass(KEEP * 2);
+        assert!(!world.is_loaded(&used));
+    }
 }
 
 #[test]
