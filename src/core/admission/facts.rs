@@ -13,16 +13,17 @@ impl Context {
     /// Returns the context of a review from the World, which contains this namespace or all of them.
     #[must_use]
     pub fn of(world: &World, review: &Review, watched: Option<&str>, operator_user: Option<Arc<str>>) -> Self {
-        let sandbox = match review.operation {
-            Verb::Connect => world.connected(&review.resource, &review.namespace, &review.name).sandbox(),
+        let connected = match review.operation {
+            Verb::Connect => Some(world.connected(&review.resource, &review.namespace, &review.name)),
             Verb::Create | Verb::Update | Verb::Delete => None,
         };
+        let sandbox = connected.and_then(Connected::sandbox);
         let updates_sandbox = review.operation == Verb::Update
             && review.resource == Kind::Sandbox.plural()
             && review.group == Kind::Sandbox.group();
         Self {
             namespace_labels: world.namespace_labels(&review.namespace),
-            missing: missing(world, review, watched),
+            missing: missing(world, review, (connected, watched)),
             classes: world.classes().clone(),
             bindings: world.bindings().clone(),
             settings: world.settings().clone(),
@@ -46,21 +47,20 @@ impl Context {
     }
 }
 
-/// The fact that the World lacks for a review. An operator that watches only one namespace knows no Pod of another one,
-/// and has nothing to do with it.
-fn missing(world: &World, review: &Review, watched: Option<&str>) -> Option<Missing> {
-    match review.operation {
-        Verb::Connect => {
-            let is_watched = watched.is_none_or(|watched| watched == review.namespace);
-            let connected = world.connected(&review.resource, &review.namespace, &review.name);
-            let is_missing = is_watched && connects(review) && matches!(connected, Connected::Unknown);
-            is_missing.then_some(Missing::Connected)
-        }
-        Verb::Create | Verb::Update | Verb::Delete => {
-            let is_missing = !review.namespace.is_empty() && !world.namespace_known(&review.namespace);
-            is_missing.then_some(Missing::Namespace)
-        }
-    }
+/// The fact that the World lacks for a review. `connected` is the end of a connection. An operator that watches only one
+/// namespace knows no Pod of another one, and has nothing to do with it.
+fn missing(
+    world: &World,
+    review: &Review,
+    (connected, watched): (Option<Connected<'_>>, Option<&str>),
+) -> Option<Missing> {
+    let Some(connected) = connected else {
+        let is_missing = !review.namespace.is_empty() && !world.namespace_known(&review.namespace);
+        return is_missing.then_some(Missing::Namespace);
+    };
+    let is_watched = watched.is_none_or(|watched| watched == review.namespace);
+    let is_missing = is_watched && connects(review) && matches!(connected, Connected::Unknown);
+    is_missing.then_some(Missing::Connected)
 }
 
 /// Reserves a warm Sandbox for the claim of a review, and returns the name of the Sandbox. The review must be the
