@@ -89,7 +89,10 @@ impl Plugin for IdleTimeout {
             return Ok(stay(None, "it has no idleTimeout".into()));
         }
         if let Some(connections) = question.connections.filter(|connections| *connections > 0) {
-            return Ok(stay(Some(now.saturating_add(timeout)), format!("open connections: {connections}")));
+            // They are activity now, and their number tells nobody when they end.
+            let due = now.saturating_add(timeout);
+            let next = throttled_from(question, settings, now).map_or(due, |from| from.min(due));
+            return Ok(stay(Some(next), format!("open connections: {connections}")));
         }
         if let Some(until) = question.held_until.filter(|until| *until > now) {
             let left = seconds(until - now);
@@ -166,10 +169,8 @@ paddock_plugin_sdk::export!(IdleTimeout: idle);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use paddock_plugin_sdk::idle::check;
-    use paddock_plugin_sdk::serde_json::{self, Value};
     use paddock_plugin_sdk::testing::NOW;
-    use paddock_plugin_sdk::testing::idle::{decide, question, settings_error, settings_schema};
+    use paddock_plugin_sdk::testing::idle::{assert_schema_agrees, decide, question, settings_error, settings_schema};
 
     const TIMEOUT: u64 = 600_000;
 
@@ -230,8 +231,19 @@ mod tests {
     #[test]
     fn open_connections_keep_it_awake() {
         let connections = |number| Question { connections: Some(number), ..idle_sandbox() };
-        assert_eq!(outcome(&connections(1)).0, None);
+        assert_eq!(outcome(&connections(1)), (None, Some(NOW + TIMEOUT)));
         assert_eq!(outcome(&connections(0)).0, Some(Tier::Suspend));
+    }
+
+    /// The throttle is not late because the Sandbox had connections.
+    #[test]
+    fn open_connections_are_looked_at_again_when_the_throttle_could_begin() {
+        let busy = Question { connections: Some(1), ..idle_sandbox() };
+        for (after, next) in [(150, 150_000), (6000, TIMEOUT)] {
+            let settings = format!(r#"{{"throttleAfterSeconds":{after}}}"#);
+            let Answer { action, next_check, .. } = decide::<IdleTimeout>(&busy, &settings);
+            assert_eq!((action, next_check), (None, Some(NOW + next)), "{settings}");
+        }
     }
 
     #[test]
@@ -321,23 +333,11 @@ mod tests {
 
     #[test]
     fn schema_has_the_values_of_the_check_and_the_defaults() {
+        assert_eq!(assert_schema_agrees::<IdleTimeout>(), 3, "two minimums and a maximum");
         let schema = settings_schema::<IdleTimeout>();
-        let properties = schema["properties"].as_object().unwrap();
-        for (field, property) in properties {
-            for (bound, outwards) in [("minimum", -1), ("maximum", 1)] {
-                let Some(bound) = property[bound].as_i64() else { continue };
-                let settings = |value: i64| format!(r#"{{"{field}":{value}}}"#);
-                assert_eq!(check::<IdleTimeout>(&settings(bound)), Ok(()), "{field}: {bound}");
-                let error = settings_error::<IdleTimeout>(&settings(bound + outwards));
-                assert!(error.starts_with(&format!("{field}: ")), "{error}");
-            }
-        }
         let tiers = schema["properties"]["tiers"]["items"]["enum"].as_array().unwrap();
         let names: Vec<_> = tiers.iter().map(|tier| format!("`{}`", tier.as_str().unwrap())).collect();
         let error = settings_error::<IdleTimeout>(r#"{"tiers":["sleep"]}"#);
         assert!(error.contains(&format!("expected one of {}", names.join(", "))), "{error}");
-        let default = |(field, property): (&String, &Value)| (field.clone(), property["default"].clone());
-        let defaults: Value = properties.iter().map(default).collect();
-        assert_eq!(serde_json::from_value::<Settings>(defaults).unwrap(), Settings::default());
     }
 }

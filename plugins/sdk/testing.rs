@@ -25,7 +25,8 @@
 //!
 //! `decide` takes the settings as the JSON text that a user would write, so a test covers how they are parsed and
 //! checked. `decide_error` and `settings_error` return the messages that users would read. The host compares settings with
-//! the schema of the plugin before; `paddock plugin test` shows both.
+//! the schema of the plugin before; `paddock plugin test` shows both. `assert_schema_agrees` compares the schema with the
+//! plugin.
 //!
 //! The module exists on other targets than WebAssembly only.
 
@@ -33,6 +34,11 @@ pub mod admission;
 pub mod idle;
 pub mod pool_size;
 pub mod runtime_class;
+
+use std::fmt::Debug;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::{Label, RuntimeClassFact};
 
@@ -72,6 +78,34 @@ pub fn shared_kernel_class(name: &str, nodes: u32) -> RuntimeClassFact {
 #[must_use]
 pub fn classes() -> Vec<RuntimeClassFact> {
     vec![isolating_class("gvisor", 2), isolating_class("kata", 1), shared_kernel_class("runc", 3)]
+}
+
+/// Compares the bounds and the defaults of a schema with a check of settings and with the defaults of the settings. Returns
+/// the number of bounds.
+#[track_caller]
+fn assert_agrees<S>(schema: &Value, check: impl Fn(&str) -> Result<(), String>) -> usize
+where
+    S: DeserializeOwned + Default + PartialEq + Debug,
+{
+    let properties = schema["properties"].as_object().cloned().unwrap_or_default();
+    let mut bounds = 0;
+    for (field, property) in &properties {
+        let types = property["type"].as_array().map_or(std::slice::from_ref(&property["type"]), Vec::as_slice);
+        let step = if types.iter().any(|of| of == "integer") { 1.0 } else { 1e-6 };
+        for (bound, outwards) in [("minimum", -step), ("maximum", step)] {
+            let Some(bound) = property[bound].as_f64() else { continue };
+            let checked = |value: f64| check(&format!(r#"{{"{field}":{value}}}"#));
+            assert_eq!(checked(bound), Ok(()), "{field}: {bound}");
+            let outside = checked(bound + outwards);
+            let is_named = outside.as_ref().is_err_and(|error| error.starts_with(&format!("{field}: ")));
+            assert!(is_named, "{field}: {}: {outside:?}", bound + outwards);
+            bounds += 1;
+        }
+    }
+    let default = |(field, property): (&String, &Value)| (field.clone(), property["default"].clone());
+    let defaults: Value = properties.iter().map(default).collect();
+    assert_eq!(serde_json::from_value(defaults).map_err(|error| error.to_string()), Ok(S::default()));
+    bounds
 }
 
 /// The calls of one hook.
@@ -116,6 +150,20 @@ macro_rules! calls {
             }
         }
 
+        /// Asserts that the schema of the plugin's settings agrees with the plugin. Its check accepts each `minimum` and
+        /// `maximum`, and refuses the next value with an error that begins with the field. The defaults are those of the
+        /// settings. Returns the number of bounds.
+        ///
+        /// # Panics
+        /// If the schema differs.
+        #[track_caller]
+        pub fn assert_schema_agrees<P: $crate::$hook::Plugin>() -> usize
+        where
+            P::Settings: Default + PartialEq + std::fmt::Debug,
+        {
+            super::assert_agrees::<P::Settings>(&settings_schema::<P>(), $crate::$hook::check::<P>)
+        }
+
         /// The error with which a plugin refuses these settings, which are a JSON text.
         ///
         /// # Panics
@@ -152,3 +200,34 @@ macro_rules! follow_ups {
 }
 
 use {calls, follow_ups};
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Default, PartialEq, serde::Deserialize)]
+    #[serde(default)]
+    struct Example {
+        size: u32,
+    }
+
+    fn check(settings: &str) -> Result<(), String> {
+        let Example { size } = crate::settings::parse(settings)?;
+        if size > 9 { Err("size: must be at most 9".into()) } else { Ok(()) }
+    }
+
+    #[test]
+    fn schema_that_differs_from_the_plugin_is_found() {
+        let schema = |most: u32, default: u32| {
+            let size = json!({ "type": ["integer", "null"], "minimum": 0, "maximum": most, "default": default });
+            json!({ "properties": { "size": size } })
+        };
+        assert_eq!(assert_agrees::<Example>(&schema(9, 0), check), 2);
+        for wrong in [schema(8, 0), schema(10, 0), schema(9, 1)] {
+            let compared = std::panic::catch_unwind(|| assert_agrees::<Example>(&wrong, check));
+            assert!(compared.is_err(), "{wrong}");
+        }
+    }
+}
