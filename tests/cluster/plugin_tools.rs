@@ -6,17 +6,14 @@ use std::process::Command;
 
 use crate::Result;
 use crate::cache::Cached;
-use crate::sdk::{REQUIREMENTS, install_python, run};
+use crate::sdk::{REQUIREMENTS, python_environment, run};
 
 /// A virtual environment with componentize-py. The requirements have the hashes of its wheels.
-const PYTHON: Cached = Cached {
-    folder: "plugin-python",
-    title: "componentize-py",
-    sources: &[(REQUIREMENTS, include_str!("../../plugins/examples/python/requirements.txt"))],
-    recipe: "1",
-    tools: |folder| run(Command::new("python3").arg("--version").current_dir(folder)),
-    build: install_python,
-};
+const PYTHON: Cached = python_environment(
+    "plugin-python",
+    "componentize-py",
+    &[(REQUIREMENTS, include_str!("../../plugins/examples/python/requirements.txt"))],
+);
 
 /// The packages of npm with componentize-qjs. The lock file has their hashes.
 const JAVASCRIPT: Cached = Cached {

@@ -12,14 +12,8 @@ use crate::{Error, Result};
 pub(crate) const REQUIREMENTS: &str = "python.txt";
 
 /// A virtual environment with the Python SDK, in the newest version on PyPI at the time of writing.
-const PYTHON: Cached = Cached {
-    folder: "sdk-python",
-    title: "upstream's Python SDK",
-    sources: &[(REQUIREMENTS, include_str!("sdk/python.txt"))],
-    recipe: "1",
-    tools: |folder| run(Command::new("python3").arg("--version").current_dir(folder)),
-    build: install_python,
-};
+const PYTHON: Cached =
+    python_environment("sdk-python", "upstream's Python SDK", &[(REQUIREMENTS, include_str!("sdk/python.txt"))]);
 
 /// The program that uses the Go client. It is the newest version that the module proxy serves.
 const GO: Cached = Cached {
@@ -51,8 +45,22 @@ pub async fn go_sdk_client() -> Result<PathBuf> {
     Ok(GO.ready_async().await?.join("sdk"))
 }
 
-/// Makes a virtual environment, and installs the requirements in it. Programs in it contain its first path, which is another one later, but the interpreter does not need it.
-pub(crate) fn install_python(source: &Path, new: &Path, _: &str) -> Result<()> {
+/// A virtual environment with the packages that the file [`REQUIREMENTS`] of the sources names.
+pub(crate) const fn python_environment(
+    folder: &'static str,
+    title: &'static str,
+    sources: &'static [(&'static str, &'static str)],
+) -> Cached {
+    Cached { folder, title, sources, recipe: "1", tools: python_version, build: install_python }
+}
+
+fn python_version(folder: &Path) -> Result<String> {
+    run(Command::new("python3").arg("--version").current_dir(folder))
+}
+
+/// Makes a virtual environment, and installs the requirements in it. Programs in it contain its first path, which is
+/// another one later, but the interpreter does not need it.
+fn install_python(source: &Path, new: &Path, _: &str) -> Result<()> {
     run(Command::new("python3").args(["-m", "venv"]).arg(new))?;
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
     run(Command::new(new.join("bin/python")).args(pip).arg(source.join(REQUIREMENTS)))?;
