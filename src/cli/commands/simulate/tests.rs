@@ -66,7 +66,10 @@ fn component_in_a_file_competes_and_its_failures_are_shown() {
     let built_in = paddock_plugin_host::BUILT_INS.iter().find(|b| b.name == "pool-by-demand").unwrap();
     let wasm = file(dir.path(), "mine.wasm", built_in.component);
     let starved = file(dir.path(), "starved.yaml", "limits: { fuel: 20000 }\nfailurePolicy: Ignore");
-    let args = ["--shape", "slow-pool", "--plugin", &wasm, "--plugin", "pool-by-demand"];
+    let times: String = (0..60).map(|claim| format!("{}\n", claim * 40)).collect();
+    let trace = file(dir.path(), "claims.csv", format!("time\n{times}"));
+    let of_trace = ["--trace", &trace, "--refill", "150", "--plugin"];
+    let args = [&of_trace[..], &[&wasm, "--plugin", "pool-by-demand"]].concat();
     let report = report_of(&args).unwrap();
     let of = |index: usize| {
         let mut outcome = report["contenders"][index].clone();
@@ -78,7 +81,7 @@ fn component_in_a_file_competes_and_its_failures_are_shown() {
     file(dir.path(), "mine.yaml", "settings: { serviceLevel: 7 }");
     assert!(report_of(&args).unwrap_err().contains("serviceLevel"));
     let failing = format!("{wasm}:{starved}");
-    match report_of(&["--shape", "slow-pool", "--plugin", &failing]) {
+    match report_of(&[&of_trace[..], &[&failing]].concat()) {
         // The plugin may fail at its start already, and says so.
         Err(error) => assert!(error.contains("fuel"), "{error}"),
         Ok(report) => assert!(report["contenders"][0]["failures"]["first"].as_str().unwrap().contains("fuel")),
