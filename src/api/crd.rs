@@ -48,6 +48,43 @@ pub fn of(kind: Kind) -> Option<CustomResourceDefinition> {
     Some(of_kind(kind, kind.own()?, &builtin_list_types()))
 }
 
+/// The schema of the status of a kind in its definition.
+#[derive(Clone, Debug)]
+pub struct StatusSchema {
+    /// The group of the kind.
+    pub group: &'static str,
+    /// The version that the operator writes.
+    pub version: &'static str,
+    /// The name of the kind.
+    pub kind: &'static str,
+    /// The structural schema.
+    pub schema: Value,
+}
+
+/// The schemas of the statuses of some API shapes, and of plugins and policies.
+#[must_use]
+pub fn statuses(shapes: ApiShapes) -> Vec<StatusSchema> {
+    let list_types = builtin_list_types();
+    let of_shapes = Kind::OWN.into_iter().filter(|kind| kind.is_served(shapes)).filter_map(|kind| {
+        let schema = match kind.own()? {
+            OwnKind::Sandbox => structural::<SandboxStatus>(&list_types),
+            OwnKind::Template(_) => structural::<SandboxTemplateStatus>(&list_types),
+            OwnKind::Pool(_) => structural::<SandboxWarmPoolStatus>(&list_types),
+            OwnKind::Claim(_) => structural::<SandboxClaimStatus>(&list_types),
+        };
+        Some(StatusSchema { group: kind.group(), version: kind.version(), kind: kind.name(), schema })
+    });
+    let of_policies = [
+        ("SandboxPlugin", structural::<SandboxPluginStatus>(&list_types)),
+        ("SandboxPolicy", structural::<SandboxPolicyStatus>(&list_types)),
+    ];
+    let of_policies = of_policies.map(|(kind, schema)| {
+        let (group, version) = (group::POLICY, group::V1ALPHA1);
+        StatusSchema { group, version, kind, schema }
+    });
+    of_shapes.chain(of_policies).collect()
+}
+
 /// The name of a definition's file under `crds/`.
 #[must_use]
 pub fn file_name(definition: &CustomResourceDefinition) -> String {
@@ -125,7 +162,7 @@ fn plugins(list_types: &ListTypes) -> CustomResourceDefinition {
 fn policies(list_types: &ListTypes) -> CustomResourceDefinition {
     let names = Names::of_policies(
         ("SandboxPolicy", "sandboxpolicies", "spolicy"),
-        "The rule that a hook of a SandboxPlugin decides about the selected objects, with these settings.",
+        "The rule that a hook of a SandboxPlugin decides about the selected objects, or rules about isolation.",
     );
     let columns = vec![
         column("Plugin", "string", ".spec.plugin", ALWAYS),

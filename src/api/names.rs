@@ -23,6 +23,8 @@ pub mod group {
 
 /// Labels, and their values.
 pub mod label {
+    /// On a namespace: its name. The API server sets it, and nobody can change it.
+    pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
     /// On an EndpointSlice: the name of its Service.
     pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
     /// On a Pod and a Service: the FNV-1a hash of the Sandbox's name. Clients compute it. It may collide, so a selector
@@ -32,6 +34,9 @@ pub mod label {
     pub const WARM_POOL_SANDBOX: &str = "agents.x-k8s.io/warm-pool-sandbox";
     /// On Sandboxes and Pods from a template: the hash of the template's name.
     pub const TEMPLATE_REF_HASH: &str = "agents.x-k8s.io/sandbox-template-ref-hash";
+    /// On Pods from a template: the first 128 bits of the SHA-256 of the template's name. The NetworkPolicy of the template
+    /// selects by it beside [`TEMPLATE_REF_HASH`], because two names may have the same 32-bit hash.
+    pub const TEMPLATE_DIGEST: &str = "policy.paddock.dev/template-digest";
     /// On a Sandbox: the hash of the template's content. A Sandbox is stale if it differs from the template's hash.
     pub const TEMPLATE_HASH: &str = "agents.x-k8s.io/sandbox-template-hash";
     /// On a Sandbox: the UID of the claim that owns it.
@@ -317,6 +322,18 @@ pub mod message {
     pub const POD_NOT_OWNED: &str = "Refused to delete pod because it is not owned by this sandbox";
     /// `PodScheduled` of a Sandbox whose Pod has no such condition.
     pub const POD_NOT_SCHEDULED_YET: &str = "Pod has not reported a PodScheduled condition yet";
+    /// `Ready` of a claim that has ended.
+    pub const CLAIM_EXPIRED: &str = "Claim expired. Sandbox cleanup initiated.";
+    /// `Ready` of a claim whose Sandbox has expired, and the claim has not.
+    pub const SANDBOX_OF_CLAIM_EXPIRED: &str = "Underlying Sandbox resource has expired independently of the Claim.";
+    /// `Ready` of a claim whose Sandbox was deleted.
+    pub const SANDBOX_MISSING: &str = "Sandbox does not exist";
+    /// `Ready` of a claim whose Sandbox has no condition `Ready` yet.
+    pub const SANDBOX_NOT_READY: &str = "Sandbox is not ready";
+    /// `PodScheduled` of a Sandbox whose Pod is not certain.
+    pub const POD_STATE_UNKNOWN: &str = "Pod state is unknown. Pod scheduling cannot be determined";
+    /// `Suspended` of a Sandbox that is to be suspended and whose Pod is not certain.
+    pub const SUSPEND_UNKNOWN: &str = "Pod state is unknown. Sandbox suspension cannot be confirmed";
     /// `Ready` of a Sandbox whose Pod is in another phase than Running.
     #[must_use]
     pub fn pod_phase(phase: &str) -> String {
@@ -339,6 +356,8 @@ pub mod object {
     pub const GATEWAY_DEPLOYMENT: &str = "sandbox-router";
     /// The name of the gateway's Service, for which upstream's clients look.
     pub const GATEWAY_SERVICE: &str = "sandbox-router-svc";
+    /// The name of the Service of the gateway's metrics, by which the operator finds every gateway.
+    pub const GATEWAY_METRICS_SERVICE: &str = "sandbox-router-metrics";
     /// The ServiceAccount whose tokens `paddock token` requests, unless a flag names another one.
     pub const CLIENT_ACCOUNT: &str = "sandbox-client";
     /// The ClusterRole with the right to use Sandboxes through the gateway, and nothing else.

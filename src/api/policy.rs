@@ -1,4 +1,4 @@
-//! SandboxPolicy: binds a hook of a [`SandboxPlugin`](crate::SandboxPlugin) to objects.
+//! SandboxPolicy: binds a hook of a [`SandboxPlugin`](crate::SandboxPlugin) to objects, or has rules about isolation.
 //! `sandboxpolicies.policy.paddock.dev`, v1alpha1, cluster-scoped.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
@@ -7,8 +7,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::common::Hook;
+use crate::host_access::HostAccess;
 
-/// A hook of a plugin, the objects that it decides about, and the settings with which it decides.
+/// A hook of a plugin with the objects that it decides about and its settings, or rules about isolation.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "policy.paddock.dev",
@@ -21,19 +22,36 @@ use crate::common::Hook;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.kinds) || self.hook == 'admission'")
+    validation = Rule::new("has(self.plugin) != has(self.isolation)")
+        .message("exactly one of plugin and isolation must be given"),
+    validation = Rule::new("has(self.plugin) == has(self.hook)")
+        .message("must be given with plugin, and left out without it")
+        .field_path(".hook"),
+    validation = Rule::new(concat!(
+        "!has(self.isolation) || ![has(self.mode), has(self.order), has(self.objectSelector), has(self.kinds),",
+        " has(self.settings), has(self.failurePolicy)].exists(given, given)",
+    )).message("only namespaceSelector may be given with isolation, because the other fields are about plugins")
+        .field_path(".isolation"),
+    validation = Rule::new("!has(self.kinds) || !has(self.hook) || self.hook == 'admission'")
         .message("kinds must be left out, because only the hook admission is about several kinds")
         .field_path(".kinds"),
-    validation = Rule::new("!has(self.mode) || self.hook == 'admission' || !(self.mode in ['Warn', 'Audit'])")
-        .message("must be Enforce or Shadow, because Warn and Audit are for the hook admission alone")
+    validation = Rule::new(concat!(
+        "!has(self.mode) || !has(self.hook) || self.hook == 'admission'",
+        " || !(self.mode in ['Warn', 'Audit'])",
+    )).message("must be Enforce or Shadow, because Warn and Audit are for the hook admission alone")
         .field_path(".mode")
 )]
 pub struct SandboxPolicySpec {
-    /// The name of the SandboxPlugin that decides.
+    /// The name of the SandboxPlugin that decides. Exactly one of plugin and isolation must be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
-    pub plugin: String,
-    /// The hook for which the plugin decides. The plugin must export it.
-    pub hook: Hook,
+    pub plugin: Option<String>,
+    /// The hook for which the plugin decides. The plugin must export it. Must be given with plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<Hook>,
+    /// The rules about the isolation of generated code in the selected namespaces. They are in force without a plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<IsolationRules>,
     /// The effect of the decisions. Enforce (the default) acts on them. Warn turns a denial into a warning for the user.
     /// Audit writes it to the log, and to the audit log of the API server. Shadow only counts the decisions. Warn and
     /// Audit are for the hook admission alone.
@@ -67,6 +85,28 @@ pub struct SandboxPolicySpec {
     /// hooks admission and runtime-class, and Fallback for the hooks idle and pool-size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_policy: Option<PluginFailurePolicy>,
+}
+
+/// The isolation of generated code in some namespaces.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.allow) || has(self.runtimeClasses)")
+    .message("allow or runtimeClasses must be given"))]
+pub struct IsolationRules {
+    /// The fields whose access to the host is allowed to generated code, in addition to those that the operator's flag
+    /// --isolation-allow and other policies allow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 15), extend("x-kubernetes-list-type" = "set"))]
+    pub allow: Vec<HostAccess>,
+    /// The names of the RuntimeClasses that generated code may have. If several policies select a namespace and give names,
+    /// a RuntimeClass must be named by each of them. If absent, the policy limits no RuntimeClass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 1, max = 253)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub runtime_classes: Option<Vec<String>>,
 }
 
 /// The effect of the decisions of a policy.
@@ -151,12 +191,12 @@ pub struct SandboxPolicyStatus {
     /// The generation of the spec that the conditions describe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The digest of the component that decides for this policy on all replicas. Absent if none does, so that the
-    /// failurePolicy applies, or if they differ.
+    /// The digest of the component that decides for this policy on all replicas, or of the rules about isolation. Absent if
+    /// none does, so that the failurePolicy applies, or if they differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// Conditions of the policy. Ready is True if every Ready replica of the operator asks the plugin with the settings of
-    /// the spec.
+    /// the spec, or judges by its rules about isolation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -175,7 +215,8 @@ pub struct PolicyReplica {
     /// The generation of the spec that the replica has tried last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The digest of the component that decides on this replica. Absent if none does, so that the failurePolicy applies.
+    /// The digest of the component that decides on this replica, or of the rules about isolation. Absent if none does, so
+    /// that the failurePolicy applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// The reason why the replica refuses the spec. If there is a digest, the last good version is in force.

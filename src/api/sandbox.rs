@@ -183,7 +183,8 @@ pub struct SandboxStatus {
     /// not have to be isolated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<IsolationStatus>,
-    /// The time at which the current pod became Ready for the first time. Present if the Sandbox has an idleTimeout.
+    /// The time at which a pod became Ready for the first time since the Sandbox was created or resumed. Present if the
+    /// Sandbox has an idleTimeout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_ready: Option<Time>,
     /// The last decision of the idle policy, and the reason.

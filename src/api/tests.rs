@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps};
 use serde_json::{Value, json};
 
-use crate::crd::{all, file_name, selected};
+use crate::crd::{all, file_name, selected, statuses};
 use crate::kind::{ApiShape, ApiShapes};
 use crate::schema::{EMBEDDED, ListTypes, builtin_list_types, list_types};
 
@@ -75,6 +75,22 @@ fn all_versions_of_a_kind_have_one_schema_and_one_is_stored() {
             let schema = schema(&definition, version);
             assert!(schema["properties"]["spec"]["properties"].is_object(), "{name} has a schema");
             assert_eq!(schema, self::schema(&definition, 0), "{name}");
+        }
+    }
+}
+
+#[test]
+fn statuses_are_those_of_the_definitions() {
+    for shapes in [ApiShapes::Both, ApiShapes::Only(ApiShape::Seed)] {
+        let (statuses, definitions) = (statuses(shapes), selected(shapes));
+        assert_eq!(statuses.len(), definitions.len());
+        for definition in definitions {
+            let (group, kind) = (&definition.spec.group, &definition.spec.names.kind);
+            let status = statuses.iter().find(|status| status.group == group && status.kind == kind).unwrap();
+            let version = definition.spec.versions.iter().position(|version| version.name == status.version).unwrap();
+            let ours: JSONSchemaProps = serde_json::from_value(status.schema.clone()).unwrap();
+            let ours = serde_json::to_value(ours).unwrap();
+            assert_eq!(schema(&definition, version)["properties"]["status"], ours, "{kind}.{group}");
         }
     }
 }

@@ -51,6 +51,7 @@ pub use outcome::{Cause, Denial, ReviewVerdict, Why};
 pub use pods::ENDS_OR_MOVES;
 pub use reservation::WarmReservations;
 pub use review::{ConnectedSandbox, Context, Entry, Missing, Phase, Review, Verb, Write};
+pub use target::FINALIZER_UPDATE_FIELDS;
 pub use touch::{Touch, not_recorded, touch};
 
 use crate::question::{PluginReply, PluginRequest};

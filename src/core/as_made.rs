@@ -8,8 +8,8 @@
 //! - The labels and annotations of a Sandbox are compared with a digest. The digest is in the spec of the Sandbox, so
 //!   it cannot be changed without a new generation.
 //! - The labels and annotations of a Pod are compared with those that the operator gives it.
+//! - The operator gives a Sandbox and its Pod one owner each. An object with another owner outlives its controller.
 
-mod annotations;
 mod pod;
 mod rules;
 
@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 
 pub use rules::Rules;
 
+use crate::annotation_readers::has_effect;
 use crate::object::json::string_map;
 use crate::object::{Object, TextMap, is_ours};
 use crate::settings::Settings;
@@ -43,6 +44,9 @@ pub fn digest(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, 
 /// The touch of a warm Sandbox whose Pod lost its owner reference.
 pub(crate) const DETACHED: &str = "its Pod was detached from it";
 
+/// The touch of a warm Sandbox whose Pod was outside of the NetworkPolicy of its template.
+pub(crate) const UNFENCED: &str = "the label policy.paddock.dev/template-digest was removed from its Pod";
+
 /// Returns the change of a warm Sandbox or of its Pod since the pool made them, as a clause for people, or `None` if
 /// they are as made.
 #[must_use]
@@ -53,6 +57,9 @@ pub fn touched(sandbox: &Object, pod: Option<&Object>, rules: Rules<'_>) -> Opti
     }
     if sandbox.meta.edited() {
         return Some("its spec was changed".to_owned());
+    }
+    if !sandbox.meta.other_owners.is_empty() {
+        return Some("an owner was added to it".to_owned());
     }
     if let Some(made) = model.warm.digest
         && let Some(change) = metadata_change(sandbox, made, rules.settings)
@@ -72,6 +79,7 @@ pub(crate) fn same_sandbox(old: &Object, new: &Object) -> bool {
         && old.meta.labels == new.meta.labels
         && old.meta.annotations == new.meta.annotations
         && old.meta.controller == new.meta.controller
+        && old.meta.other_owners == new.meta.other_owners
         && old.template == new.template
         && old.sandbox().map(|old| &old.spec) == new.sandbox().map(|new| &new.spec)
 }
@@ -86,6 +94,7 @@ pub(crate) fn same_pod(old: Option<&Object>, new: Option<&Object>) -> bool {
                 && old.meta.deletion_timestamp == new.meta.deletion_timestamp
                 && old.meta.labels == new.meta.labels
                 && old.meta.annotations == new.meta.annotations
+                && old.meta.other_owners == new.meta.other_owners
                 && old.pod().map(|pod| &pod.changed) == new.pod().map(|pod| &pod.changed)
         }
         (Some(_), None) | (None, Some(_)) => false,
@@ -100,7 +109,7 @@ fn metadata_change(sandbox: &Object, made: u128, settings: &Settings) -> Option<
         counted.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     };
     let labels = of(&sandbox.meta.labels, &|key| is_ours(key) || !settings.ignores_label(key));
-    let annotations = of(&sandbox.meta.annotations, &annotations::has_effect);
+    let annotations = of(&sandbox.meta.annotations, &has_effect);
     if digest(&labels, &annotations) == made {
         return None;
     }

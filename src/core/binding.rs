@@ -1,7 +1,10 @@
 //! Bindings: the rules that say which plugin answers for which objects, and what happens after a failure.
 
+mod bindings;
+
 use std::collections::BTreeMap;
 
+pub use bindings::Bindings;
 pub use paddock_api::PolicyMode as Mode;
 use serde::{Deserialize, Serialize};
 
@@ -187,6 +190,20 @@ impl Selector {
         self.match_labels.iter().all(|(k, v)| labels.text(k) == Some(v))
             && self.match_expressions.iter().all(|r| r.matches(labels))
     }
+
+    /// Whether a label with this value excludes an object, whatever its other labels are.
+    #[must_use]
+    pub fn excludes(&self, key: &str, value: &str) -> bool {
+        let label = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        self.match_labels.get(key).is_some_and(|wanted| wanted != value)
+            || self.match_expressions.iter().any(|r| r.key == key && !r.matches(&label))
+    }
+
+    /// Whether no other label than this one decides whether an object is selected.
+    #[must_use]
+    pub fn depends_only_on(&self, key: &str) -> bool {
+        self.match_labels.keys().all(|other| other == key) && self.match_expressions.iter().all(|r| r.key == key)
+    }
 }
 
 impl Requirement {
@@ -199,35 +216,5 @@ impl Requirement {
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
         }
-    }
-}
-
-/// All bindings, in the order in which they are asked.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Bindings(Vec<Binding>);
-
-impl Bindings {
-    /// Sorts the bindings by order, then by name.
-    #[must_use]
-    pub fn new(mut bindings: Vec<Binding>) -> Self {
-        bindings.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
-        Self(bindings)
-    }
-
-    /// The bindings of a hook that apply to an object, in the order in which they are asked.
-    pub fn applying<'a>(
-        &'a self,
-        hook: Hook,
-        namespace_labels: &'a BTreeMap<String, String>,
-        labels: &'a impl Texts,
-    ) -> impl Iterator<Item = &'a Binding> {
-        self.0
-            .iter()
-            .filter(move |b| b.hook == hook && b.namespaces.matches(namespace_labels) && b.objects.matches(labels))
-    }
-
-    /// All bindings, in the same order.
-    pub fn iter(&self) -> impl Iterator<Item = &Binding> {
-        self.0.iter()
     }
 }

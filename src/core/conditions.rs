@@ -5,6 +5,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::text::elide;
+
+/// The longest message of a condition, in bytes: half of what the schemas of Kubernetes' conditions allow. A list of all
+/// invalid fields of an object is usually below a tenth of it.
+const CONDITION_BYTES: usize = 16 * 1024;
+
 /// A condition to set. [`set_conditions`] adds the generation and the time of the last transition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewCondition {
@@ -27,7 +33,8 @@ impl NewCondition {
 }
 
 /// Returns the conditions of the new status. A condition that is not in `new` is removed. The time of the last
-/// transition changes only if the status of the condition changes.
+/// transition changes only if the status of the condition changes. Messages are shortened: those of invalid objects and of
+/// pods contain texts of users.
 #[must_use]
 pub fn set_conditions(before: &[Condition], new: Vec<NewCondition>, generation: i64, now: Timestamp) -> Vec<Condition> {
     new.into_iter()
@@ -37,7 +44,7 @@ pub fn set_conditions(before: &[Condition], new: Vec<NewCondition>, generation: 
                 type_: condition.kind.to_owned(),
                 status: condition.status.to_owned(),
                 reason: condition.reason,
-                message: condition.message,
+                message: elide(condition.message, CONDITION_BYTES),
                 observed_generation: Some(generation),
                 last_transition_time: old.map_or_else(|| Time(to_seconds(now)), |c| c.last_transition_time.clone()),
             }
@@ -99,4 +106,17 @@ fn object(of: &impl Serialize) -> Map<String, Value> {
 /// Drops the fraction of a second: `metav1.Time` has whole seconds, and a time must be the same after it is read back.
 fn to_seconds(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_of_a_condition_is_shortened() {
+        let message = "x".repeat(1024 * 1024);
+        let new = vec![NewCondition::new("Ready", false, "Invalid", message)];
+        let conditions = set_conditions(&[], new, 1, Timestamp::UNIX_EPOCH);
+        assert!(conditions[0].message.len() <= CONDITION_BYTES, "{}", conditions[0].message.len());
+    }
 }

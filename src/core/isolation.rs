@@ -7,30 +7,35 @@
 pub mod cel;
 mod fields;
 mod host_access;
+mod rules;
 mod workloads;
 
 use crate::model::FieldError;
-use crate::object::Pod;
+use crate::object::{Pod, Texts};
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
 
 pub(crate) use fields::APPARMOR_ANNOTATION;
 use fields::{AllFindings, Finding, Reader};
 pub use fields::{PodFields, host_access};
-pub use host_access::{HostAccess, HostAccessSet, UnknownHostAccess};
+pub use host_access::HostAccessSet;
+pub use paddock_api::{HostAccess, UnknownHostAccess};
+pub use rules::{IsolationRule, NamespaceLabels};
 pub use workloads::{POD_KINDS, PodKind};
 
 /// The maximum number of fields that one message names. A pod of hundreds of containers would fill a message that
 /// nobody reads.
 const MAX_FIELDS: usize = 16;
 
-/// The facts and settings on which the isolation of a pod depends.
-#[derive(Clone, Copy, Debug)]
+/// The facts, settings and rules on which the isolation of a pod depends.
+#[derive(Clone, Debug)]
 pub struct Isolation<'a> {
     /// The RuntimeClasses of the cluster.
     pub classes: &'a [RuntimeClassFact],
     /// The access to the host that the platform team allows to generated code.
     pub allowed: HostAccessSet,
+    /// The rules that limit the RuntimeClasses of the namespace. Each of them must permit a RuntimeClass.
+    limits: Vec<&'a IsolationRule>,
 }
 
 /// The RuntimeClass that a pod must name.
@@ -44,10 +49,26 @@ pub enum ClassRule {
 }
 
 impl<'a> Isolation<'a> {
-    /// The rule with these RuntimeClasses.
+    /// The rule with these RuntimeClasses, for a namespace to which no rules of a policy apply.
     #[must_use]
     pub fn new(classes: &'a [RuntimeClassFact], settings: &Settings) -> Self {
-        Self { classes, allowed: settings.isolation_allow }
+        Self { classes, allowed: settings.isolation_allow, limits: Vec::new() }
+    }
+
+    /// The same rule for a namespace with these labels. The policies that apply to it add what they allow, and each of
+    /// them limits the RuntimeClasses. If it is not known whether a policy applies, it allows nothing, and limits.
+    #[must_use]
+    pub fn in_namespace(mut self, rules: &'a [IsolationRule], labels: &NamespaceLabels<'_, impl Texts>) -> Self {
+        for rule in rules {
+            let applies = rule.applies(labels);
+            if applies == Some(true) {
+                self.allowed = self.allowed.with(rule.allow);
+            }
+            if applies != Some(false) && rule.runtime_classes.is_some() {
+                self.limits.push(rule);
+            }
+        }
+        self
     }
 
     /// Returns the errors of a pod that runs generated code: the fields that break its isolation, with the right values,
@@ -91,13 +112,39 @@ impl<'a> Isolation<'a> {
     /// The remedy for a pod without a RuntimeClass that isolates, with the isolating classes of the cluster.
     #[must_use]
     pub fn what_to_set(&self) -> String {
-        let isolating: Vec<&str> = self.classes.iter().filter(|c| c.isolated).map(|c| c.name.as_str()).collect();
-        if isolating.is_empty() {
+        let isolating = self.classes.iter().filter(|c| c.isolated).map(|c| c.name.as_str());
+        let (permitted, others): (Vec<&str>, Vec<&str>) = isolating.partition(|name| self.limit_of(name).is_none());
+        if !permitted.is_empty() {
+            format!("set runtimeClassName to one that isolates: {}", permitted.join(", "))
+        } else if !others.is_empty() {
+            let policies: Vec<&str> = self.limits.iter().map(|rule| rule.policy.as_str()).collect();
+            format!(
+                "this namespace may use no RuntimeClass that isolates: change the SandboxPolicies that limit its \
+                 RuntimeClasses ({})",
+                policies.join(", ")
+            )
+        } else {
             "this cluster has no RuntimeClass that isolates (gVisor or Kata): install one and set runtimeClassName to it"
                 .to_owned()
-        } else {
-            format!("set runtimeClassName to one that isolates: {}", isolating.join(", "))
         }
+    }
+
+    /// The RuntimeClasses among which a plugin may choose for generated code.
+    #[must_use]
+    pub fn offered(&self) -> Vec<RuntimeClassFact> {
+        self.classes.iter().filter(|class| self.limit_of(&class.name).is_none()).cloned().collect()
+    }
+
+    /// The problem of a RuntimeClass that generated code may not have in the namespace.
+    #[must_use]
+    pub fn forbidden(&self, class: &str) -> Option<String> {
+        let policy = &self.limit_of(class)?.policy;
+        Some(format!("this namespace may not use RuntimeClass {class:?}, as SandboxPolicy {policy} says"))
+    }
+
+    /// The first rule that does not permit a RuntimeClass.
+    fn limit_of(&self, class: &str) -> Option<&'a IsolationRule> {
+        self.limits.iter().copied().find(|rule| !rule.permits(class))
     }
 
     fn errors(&self, pod: &PodFields<'_>, class: Option<FieldError>, existing: &[Finding<'_>]) -> Vec<FieldError> {
@@ -110,18 +157,24 @@ impl<'a> Isolation<'a> {
         named
     }
 
-    /// The parts of a running pod that break its isolation, such as `no RuntimeClass` or `hostPath, hostNetwork`. `None`
+    /// The parts of a running pod that break its isolation, such as `hostPath, hostNetwork, which does not isolate`. `None`
     /// if the pod is isolated.
     #[must_use]
     pub fn broken_by(&self, pod: &Pod) -> Option<String> {
-        let class = match pod.runtime_class.as_deref() {
+        let class = pod.runtime_class.as_deref();
+        let exposing = match class {
             None => Some("no RuntimeClass".to_owned()),
             Some(name) if self.is_isolating(name) => None,
             Some(name) => Some(format!("RuntimeClass {name}")),
         };
+        let forbidden = class.filter(|name| exposing.is_none() && self.limit_of(name).is_some());
         let access = pod.host_access.without(self.allowed);
-        let parts: Vec<String> = class.into_iter().chain(access.iter().map(|a| a.as_str().to_owned())).collect();
-        (!parts.is_empty()).then(|| parts.join(", "))
+        let exposing: Vec<String> =
+            exposing.into_iter().chain(access.iter().map(|access| access.as_str().to_owned())).collect();
+        let exposing = (!exposing.is_empty()).then(|| format!("{}, which does not isolate", exposing.join(", ")));
+        let forbidden = forbidden.map(|name| format!("RuntimeClass {name}, which its namespace may not use"));
+        let parts: Vec<String> = exposing.into_iter().chain(forbidden).collect();
+        (!parts.is_empty()).then(|| parts.join(", and with "))
     }
 
     /// Whether a RuntimeClass exists and isolates.
@@ -133,11 +186,12 @@ impl<'a> Isolation<'a> {
         let Some(class) = class.filter(|class| !class.is_empty()) else {
             return (rule == ClassRule::Required).then(|| "names no RuntimeClass".to_owned());
         };
-        match self.classes.iter().find(|c| c.name == class) {
+        let problem = match self.classes.iter().find(|c| c.name == class) {
             Some(fact) if fact.isolated => None,
             Some(_) => Some(format!("RuntimeClass {class:?} would run generated code on the host's kernel")),
             None => (rule == ClassRule::Required).then(|| format!("there is no RuntimeClass {class:?}")),
-        }
+        };
+        problem.or_else(|| self.forbidden(class))
     }
 }
 

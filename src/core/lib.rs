@@ -18,6 +18,7 @@
 //! requests.
 
 pub mod admission;
+mod annotation_readers;
 pub mod as_made;
 mod awake;
 pub mod binding;
@@ -32,7 +33,9 @@ pub mod marker;
 pub mod model;
 pub mod network_policy;
 pub mod object;
+pub mod open_connections;
 pub mod plan;
+mod policy_spec;
 pub mod question;
 pub mod record;
 pub mod settings;

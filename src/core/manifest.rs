@@ -20,7 +20,7 @@ pub use network::{closed_network_policy_spec, network_policy, network_policy_ann
 use paddock_api::kind::{Key, Kind};
 use paddock_api::names::annotation;
 pub use pod::{PodPlan, mount_unmounted, pod, pod_annotations, pod_labels};
-pub(crate) use pod::{operator_labels, sandbox_marker};
+pub(crate) use pod::{labelled_marker, operator_labels, recorded_marker, sandbox_marker};
 pub(crate) use revision::PodRevision;
 pub use sandbox::{
     Origin, adopted_by_claim, cold_sandbox, inject_env, is_held, member_name, member_prefix, takes_claim_data,

@@ -9,12 +9,11 @@ use paddock_api::names::{annotation, object as names};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::model::StoredSpec;
+use crate::model::{FieldError, StoredSpec};
 use crate::object::{Body, Object};
-
-/// The most bytes that the spec of a NetworkPolicy may have as JSON. The operator keeps it in an annotation, and the
-/// annotations of an object may have 256 KiB together.
-pub const MAX_SPEC_BYTES: usize = 128 * 1024;
+pub(crate) use crate::policy_spec::SpecDigests;
+pub use crate::policy_spec::{MAX_SPEC_BYTES, PolicySpec, Selector, selection_labels};
+use crate::policy_spec::{kept_spec, normal, spec_digest};
 
 /// Whether the NetworkPolicy of a Sandbox's template is in place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -105,23 +104,30 @@ pub fn ownership(policy: &Object, template: &Key) -> Ownership {
 /// The spec that the operator wrote last, from the annotation of the policy.
 #[must_use]
 pub fn last_spec(policy: &Object) -> Option<Value> {
-    let text = policy.meta.annotations.get(annotation::POLICY_SPEC)?;
-    serde_json::from_str(text).ok().filter(Value::is_object)
+    policy.meta.annotations.get(annotation::POLICY_SPEC).and_then(kept_spec)
+}
+
+/// Whether the annotation of a policy keeps this spec.
+#[must_use]
+pub fn keeps_spec(policy: &Object, wanted: &Value) -> bool {
+    last_spec(policy).is_some_and(|kept| spec_digest(&kept) == spec_digest(wanted))
 }
 
 /// Whether a policy has exactly this spec. Two specs are equal if they have the same effect: the API server leaves out
 /// empty lists, and fills in the protocol of a port.
 #[must_use]
 pub fn has_spec(policy: &Object, wanted: &Value) -> bool {
-    spec_of(policy).is_some_and(|actual| normal(&actual) == normal(wanted))
+    spec(policy).and_then(|spec| spec.digest).is_some_and(|digest| digest == spec_digest(wanted))
 }
 
-/// The error of a template whose rules are too large to be kept, if that is the case.
+/// The error of a template whose rules are too large to be kept, if that is the case. The API server adds the protocol of
+/// each port, so the size of the stored rules counts too.
 #[must_use]
-pub fn too_large(spec: &Value) -> Option<String> {
-    let size = spec.to_string().len();
+pub fn too_large(spec: &Value) -> Option<FieldError> {
+    let size = spec.to_string().len().max(normal(spec).to_string().len());
     (size > MAX_SPEC_BYTES).then(|| {
-        format!("spec.networkPolicy: the rules have {size} bytes as JSON and may have {MAX_SPEC_BYTES} at most")
+        let message = format!("the rules have {size} bytes as JSON and may have {MAX_SPEC_BYTES} at most");
+        FieldError::new("spec.networkPolicy", message)
     })
 }
 
@@ -132,44 +138,16 @@ pub fn bypass(pod: &StoredSpec) -> Option<&'static str> {
         .then_some("spec.hostNetwork is true, and a NetworkPolicy does not apply to a pod on the network of its node")
 }
 
+/// The spec of a NetworkPolicy, as it was read.
+#[must_use]
+pub fn spec(policy: &Object) -> Option<&PolicySpec> {
+    if let Body::NetworkPolicy(spec) = &policy.body { Some(spec) } else { None }
+}
+
 /// The spec of a NetworkPolicy.
 #[must_use]
 pub fn spec_of(policy: &Object) -> Option<Value> {
-    if let Body::NetworkPolicy(spec) = &policy.body { Some(spec.parse()) } else { None }
-}
-
-/// The form of a spec that two equal specs share.
-fn normal(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let kept = fields.iter().filter(|(_, v)| !is_absent(v)).map(|(name, field)| {
-                let field = match (name.as_str(), field) {
-                    // An empty map of labels is left out, unlike an empty selector, which selects everything.
-                    ("ports", Value::Array(ports)) => Value::Array(ports.iter().map(with_protocol).collect()),
-                    (_, field) => normal(field),
-                };
-                (name.clone(), field)
-            });
-            let empty_labels = |(name, field): &(String, Value)| {
-                name == "matchLabels" && field.as_object().is_some_and(serde_json::Map::is_empty)
-            };
-            Value::Object(kept.filter(|entry| !empty_labels(entry)).collect())
-        }
-        Value::Array(values) => Value::Array(values.iter().map(normal).collect()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
-    }
-}
-
-fn is_absent(value: &Value) -> bool {
-    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
-}
-
-fn with_protocol(port: &Value) -> Value {
-    let mut port = normal(port);
-    if let Some(fields) = port.as_object_mut() {
-        fields.entry("protocol").or_insert_with(|| "TCP".into());
-    }
-    port
+    spec(policy).map(|spec| spec.text.parse())
 }
 
 #[cfg(test)]
@@ -211,6 +189,36 @@ mod tests {
         ] {
             assert!(has_spec(&policy(actual.clone()), &wanted), "{actual} {wanted}");
         }
+    }
+
+    #[test]
+    fn names_with_one_hash_have_digests_of_their_own() {
+        let [own, other] = ["t", "xlgqwaaol"].map(selection_labels);
+        assert_eq!(own[0], other[0], "the 32-bit hash of both names");
+        assert_ne!(own[1], other[1]);
+        assert_eq!(own[1], ("policy.paddock.dev/template-digest", "e3b98a4da31a127d4bde6e43033f66ba".to_owned()));
+        let selected = Selector::Digest.applied("t", json!({}));
+        assert_eq!(selected["podSelector"]["matchLabels"], json!(std::collections::BTreeMap::from(own)));
+    }
+
+    #[test]
+    fn a_spec_larger_than_the_operator_writes_is_not_kept() {
+        let with = |bytes: usize| json!({ "egress": [{ "to": [{ "ipBlock": { "cidr": "x".repeat(bytes) } }] }] });
+        let (own, large) = (with(MAX_SPEC_BYTES - 100), with(MAX_SPEC_BYTES));
+        assert!(has_spec(&policy(own.clone()), &own));
+        let read = policy(large.clone());
+        assert!(!has_spec(&read, &large));
+        let kept = spec(&read).unwrap().text.as_str();
+        assert!(kept.len() < 100, "{kept}");
+    }
+
+    #[test]
+    fn rules_are_too_large_as_the_api_server_stores_them() {
+        // 11 bytes each, and 28 with the protocol.
+        let ports = |count: usize| json!({ "egress": [{ "ports": vec![json!({ "port": 1 }); count] }] });
+        assert_eq!(too_large(&ports(4_000)), None);
+        let error = too_large(&ports(5_000)).unwrap();
+        assert_eq!(error.path, "spec.networkPolicy");
     }
 
     #[test]

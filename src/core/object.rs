@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model;
+use crate::policy_spec::PolicySpec;
 
 pub use cluster::{Node, RuntimeClass, ServiceEndpoints};
 pub use cpu::{ContainerCpu, ContainerList, PodCpu};
@@ -93,9 +94,8 @@ pub enum Body {
     Service(Option<Arc<Value>>),
     /// The spec of a PersistentVolumeClaim as JSON, if a Sandbox may adopt it.
     VolumeClaim(Option<Arc<str>>),
-    /// The spec of a NetworkPolicy, for comparison. Of a foreign one, only what selects pods, or a text if that is too
-    /// large.
-    NetworkPolicy(JsonText),
+    /// The spec of a NetworkPolicy.
+    NetworkPolicy(Arc<PolicySpec>),
     /// The endpoints, ports and address type of an EndpointSlice, for comparison. Null if the EndpointSlice is foreign.
     EndpointSlice(JsonText),
     /// The addresses of an EndpointSlice that is not ours. The World keeps those of the gateway's Service.
@@ -289,8 +289,8 @@ fn own_body(kind: OwnKind, meta: &ObjectMeta, document: &Document) -> Body {
             let hash = parsed.spec.as_ref().map(|model| hash::template_hash(model)).unwrap_or_default();
             Body::Template(Box::new((parsed, hash.into())))
         }
-        OwnKind::Pool(shape) => Body::Pool(parts.parse(|spec| model::parse_pool(shape, meta, spec))),
-        OwnKind::Claim(shape) => Body::Claim(parts.parse(|spec| model::parse_claim(shape, meta, spec))),
+        OwnKind::Pool(shape) => Body::Pool(parts.parse(|spec| model::parse_pool(shape, spec))),
+        OwnKind::Claim(shape) => Body::Claim(parts.parse(|spec| model::parse_claim(shape, spec))),
     }
 }
 
@@ -327,7 +327,10 @@ fn child_body(kind: ChildKind, meta: &ObjectMeta, mut fields: Fields) -> Body {
             let annotations = meta.annotations.as_ref();
             let of_template = OF_POLICY.iter().any(|name| annotations.is_some_and(|all| all.contains_key(*name)));
             let whole = of_template || offered || meta::is_owned(meta);
-            Body::NetworkPolicy(if whole { JsonText::of(&fields.spec) } else { wire::selection(&fields.spec) })
+            let kept = annotations.and_then(|all| all.get(annotation::POLICY_SPEC)).map(String::as_str);
+            let name = meta.name.as_deref().unwrap_or_default();
+            let read = if whole { PolicySpec::whole(name, &fields.spec, kept) } else { None };
+            Body::NetworkPolicy(Arc::new(read.unwrap_or_else(|| PolicySpec::part(wire::selection(&fields.spec)))))
         }
         ChildKind::EndpointSlice => Body::EndpointSlice(JsonText::of(&serde_json::json!({
             "addressType": fields.address_type, "endpoints": fields.endpoints, "ports": fields.ports,
@@ -341,7 +344,7 @@ fn foreign_body(kind: ChildKind) -> Body {
         ChildKind::Pod => Body::Pod(None),
         ChildKind::Service => Body::Service(None),
         ChildKind::VolumeClaim => Body::VolumeClaim(None),
-        ChildKind::NetworkPolicy => Body::NetworkPolicy(JsonText::of(&Value::Null)),
+        ChildKind::NetworkPolicy => Body::NetworkPolicy(Arc::new(PolicySpec::part(JsonText::of(&Value::Null)))),
         ChildKind::EndpointSlice => Body::EndpointSlice(JsonText::of(&Value::Null)),
     }
 }

@@ -1,13 +1,20 @@
 //! The result of a decision: operations with their reasons, a requeue, and Events. A plan contains no choices.
 
-use std::fmt;
+mod event;
+mod line;
+mod reason;
+mod start;
 
 use jiff::Timestamp;
 use paddock_api::kind::Key;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use self::event::Event;
+pub use self::reason::Reason;
+pub use self::start::{ClaimStart, StartKind};
 use crate::object::{Object, budget};
+use crate::text::{MESSAGE_BYTES, elide};
 
 /// The result of a decision about one object.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -21,6 +28,8 @@ pub struct Plan {
     pub events: Vec<Event>,
     /// Events about the result of the plan. They are sent only if the API server stored every operation.
     pub results: Vec<Event>,
+    /// How the claim of the plan gets its Sandbox, if an operation of the plan gives it one.
+    pub start: Option<ClaimStart>,
 }
 
 impl Plan {
@@ -33,6 +42,12 @@ impl Plan {
     /// Every operation, in the order of the steps.
     pub fn ops(&self) -> impl Iterator<Item = &Op> {
         self.steps.iter().flatten()
+    }
+
+    /// An estimate of the memory that the bodies of the operations need, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.ops().filter_map(Op::body).map(budget::memory).sum()
     }
 
     /// Moves the status write before the steps from number `from` on. A write that was refused will probably be refused
@@ -102,17 +117,23 @@ impl Op {
         Self::patching(object, reason, Some(object.meta.resource_version.to_string()), body)
     }
 
-    /// Whether the body of the request is large, so that the request and its reply need much memory.
-    #[must_use]
-    pub fn is_large(&self) -> bool {
+    /// The object or the patch that the request sends.
+    fn body(&self) -> Option<&Value> {
         match &self.action {
             Action::Create { body }
             | Action::Patch { body, .. }
             | Action::Resize { body, .. }
-            | Action::Adopt { body, .. } => budget::is_large(body),
-            Action::Deliver { data, body, .. } => data.large || budget::is_large(body),
-            Action::Delete { .. } => false,
+            | Action::Adopt { body, .. }
+            | Action::Deliver { body, .. } => Some(body),
+            Action::Delete { .. } => None,
         }
+    }
+
+    /// Whether the body of the request is large, so that the request and its reply need much memory.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        let brings_large = matches!(&self.action, Action::Deliver { data, .. } if data.large);
+        brings_large || self.body().is_some_and(budget::is_large)
     }
 
     /// Makes `owner` the controller of an object that no client has changed meanwhile, with the references in `body`.
@@ -129,9 +150,12 @@ impl Op {
 
     /// Patches the status of an object.
     pub(crate) fn patch_status(object: &Object, body: Value) -> Self {
-        let uid = object.meta.uid.to_string();
-        let action = Action::Patch { uid, resource_version: None, status: true, body };
-        Self { key: object.key.clone(), reason: Reason::StatusChanged, action }
+        Self::patching_status(object, None, body)
+    }
+
+    /// Patches the status of an object if no client has changed the object meanwhile.
+    pub(crate) fn patch_status_if_unchanged(object: &Object, body: Value) -> Self {
+        Self::patching_status(object, Some(object.meta.resource_version.to_string()), body)
     }
 
     /// Resizes a Pod in place if no client has changed it meanwhile.
@@ -143,6 +167,11 @@ impl Op {
     fn deleting(object: &Object, reason: Reason, resource_version: Option<String>) -> Self {
         let action = Action::Delete { uid: object.meta.uid.to_string(), resource_version, foreground: false };
         Self { key: object.key.clone(), reason, action }
+    }
+
+    fn patching_status(object: &Object, resource_version: Option<String>, body: Value) -> Self {
+        let action = Action::Patch { uid: object.meta.uid.to_string(), resource_version, status: true, body };
+        Self { key: object.key.clone(), reason: Reason::StatusChanged, action }
     }
 
     fn patching(object: &Object, reason: Reason, resource_version: Option<String>, body: Value) -> Self {
@@ -267,7 +296,7 @@ pub enum Outcome {
     Rejected {
         /// The HTTP status.
         status: u16,
-        /// The API server's message.
+        /// The API server's message, of at most [`MESSAGE_BYTES`] bytes. [`Outcome::rejected`] shortens it.
         message: String,
         /// Whether an admission policy of the cluster refuses the object.
         by_policy: bool,
@@ -279,6 +308,13 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// A refusal of the API server. Its message repeats the refused value, which may have the size of the object, and the
+    /// World, the log, Events and statuses keep the message.
+    #[must_use]
+    pub fn rejected(status: u16, message: impl Into<String>, by_policy: bool) -> Self {
+        Outcome::Rejected { status, message: elide(message, MESSAGE_BYTES), by_policy }
+    }
+
     /// The word in metrics and logs.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
@@ -286,215 +322,16 @@ impl Outcome {
     }
 }
 
-/// A Kubernetes Event for the user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Event {
-    /// The object that the Event is about.
-    pub regarding: Key,
-    /// The UID of that object.
-    pub uid: String,
-    /// Whether the type of the Event is `Warning`. Otherwise it is `Normal`.
-    pub warning: bool,
-    /// The reason of the Event.
-    pub reason: Reason,
-    /// The message of the Event: one sentence.
-    pub note: String,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Event {
-    /// An event that is part of the normal life of an object.
-    pub(crate) fn normal(object: &Object, reason: Reason, note: impl Into<String>) -> Self {
-        let (regarding, uid, note) = (object.key.clone(), object.meta.uid.to_string(), note.into());
-        Self { regarding, uid, warning: false, reason, note }
-    }
-
-    /// An event about a problem.
-    pub(crate) fn warning(object: &Object, reason: Reason, note: impl Into<String>) -> Self {
-        Self { warning: true, ..Self::normal(object, reason, note) }
-    }
-}
-
-/// The reason for an operation, a requeue or an Event. The reason is also the value of a label in metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, strum::IntoStaticStr)]
-pub enum Reason {
-    /// A Sandbox that should run has no pod.
-    PodMissing,
-    /// The pod of a Sandbox failed. If the node or the control plane ended it, it is deleted and replaced.
-    PodFailed,
-    /// The user suspended the Sandbox.
-    Suspended,
-    /// The Sandbox is suspended, because it is idle.
-    IdleSuspended,
-    /// The Sandbox is suspended, because its node is being drained.
-    DrainSuspended,
-    /// The node of a Sandbox is being drained, and the Sandbox cannot be suspended.
-    DrainNotSuspended,
-    /// A time of its schedule resumes a Sandbox.
-    ScheduledWake,
-    /// The schedule of a Sandbox is not valid, so it has no effect.
-    WakeScheduleInvalid,
-    /// An idle Sandbox is deleted, because its idle policy says so.
-    IdleDeleted,
-    /// The pod of an idle Sandbox gets less CPU, because its idle policy says so.
-    IdleThrottled,
-    /// A throttled pod gets back the CPU that it had.
-    ThrottleEnded,
-    /// A pod could not be throttled, or the node has no room to restore its CPU request.
-    ThrottleFailed,
-    /// The Sandbox or claim reached its shutdown time.
-    Expired,
-    /// The Sandbox is being deleted in the foreground, and the garbage collector has missed its pod.
-    PodLeftBehind,
-    /// The workload finished.
-    Finished,
-    /// `ttlSecondsAfterFinished` has passed.
-    TtlPassed,
-    /// The Service that gives the Sandbox its address is missing.
-    ServiceMissing,
-    /// The Service of the Sandbox differs from the one that the operator made.
-    ServiceChanged,
-    /// The Sandbox does not want its Service any more.
-    ServiceUnwanted,
-    /// The EndpointSlice does not contain the address of the Sandbox's pod.
-    EndpointsChanged,
-    /// A volume claim is missing.
-    VolumeClaimMissing,
-    /// The labels or annotations of a volume claim differ from those that the operator set.
-    VolumeClaimChanged,
-    /// The Sandbox adopts an object that the user prepared under the right name.
-    Adopted,
-    /// A claim takes a warm Sandbox.
-    Claimed,
-    /// A pod gets the data that the claim of its Sandbox brings.
-    ClaimDataDelivered,
-    /// The API server refused the data that a claim brings, or a Secret that it refers to is missing.
-    ClaimDataNotDelivered,
-    /// A pod is written once more after the data of a claim, in case its kubelet had not seen the data.
-    ClaimDataRepeated,
-    /// A claim found no Ready warm Sandbox, so a Sandbox is created for it.
-    ColdStart,
-    /// A claim has a second Sandbox after a crash between two writes.
-    ClaimSurplus,
-    /// The claim records the name of the Sandbox that it is about to take.
-    Reserved,
-    /// A claim has a Sandbox that was warm.
-    SandboxAdopted,
-    /// A claim has a Sandbox that was created for it.
-    SandboxProvisioned,
-    /// A claim reached its end.
-    ClaimExpired,
-    /// A Sandbox has a pod.
-    SandboxPodCreated,
-    /// The API server refused the pod of a Sandbox.
-    SandboxPodCreateFailed,
-    /// A Sandbox became Ready.
-    SandboxReady,
-    /// A Sandbox is suspended, and its pod does not exist any more.
-    SandboxSuspended,
-    /// A Sandbox reached its shutdown time.
-    SandboxExpired,
-    /// The pod of a Sandbox succeeded.
-    PodSucceeded,
-    /// A Sandbox has more than one pod.
-    MultiplePods,
-    /// A problem stops a pool.
-    WarmPoolNotProgressing,
-    /// The problem that stopped a pool is over.
-    WarmPoolProgressing,
-    /// The metadata of the pod is updated from the Sandbox.
-    MetadataChanged,
-    /// The observed state is written to the status.
-    StatusChanged,
-    /// `replicas` and `operatingMode` are changed so that they agree, or the record of who suspended the Sandbox is
-    /// removed.
-    ModeInStep,
-    /// A pool's size changes.
-    PoolSized,
-    /// A pool has fewer Sandboxes than it should have.
-    PoolBelowDesired,
-    /// A pool has more Sandboxes than it should have.
-    PoolAboveDesired,
-    /// A warm Sandbox was made from an older version of the template.
-    TemplateChanged,
-    /// A warm Sandbox cannot be used any more.
-    WarmSandboxUnusable,
-    /// Somebody changed a warm Sandbox or its pod, or connected to the pod. No claim gets the Sandbox.
-    WarmSandboxTouched,
-    /// The template wants a NetworkPolicy, and there is none.
-    NetworkPolicyMissing,
-    /// The NetworkPolicy differs from the one in the template.
-    NetworkPolicyChanged,
-    /// The template does not want the operator to manage its NetworkPolicy, or neither the template nor a Sandbox of
-    /// it exists any more.
-    NetworkPolicyUnwanted,
-    /// The NetworkPolicy of the template is not in place, so its Sandboxes wait.
-    NetworkPolicyNotReady,
-    /// The object cannot be parsed, or it asks for something that is not allowed.
-    Invalid,
-    /// An admission plugin denies the object.
-    AdmissionDenied,
-    /// The running pod is not isolated although it should be.
-    NotIsolated,
-    /// No RuntimeClass is allowed for the pod at this time.
-    RuntimeClassRefused,
-    /// The answer of a plugin was clamped or refused.
-    PluginOverruled,
-    /// A plugin did not answer.
-    PluginFailed,
-    /// It is time to ask the idle policy of the Sandbox.
-    IdleCheck,
-    /// It is time to ask the pool-size policy of the pool.
-    PoolSizeCheck,
-    /// The decision waits for a pod or another object to change.
-    Waiting,
-    /// An operation was refused and is retried later.
-    Backoff,
-}
-
-impl Reason {
-    /// Whether the reason for a refused pod is a policy, and not an error of the operator's work. A plugin that fails
-    /// although it must be asked denies the pod.
-    #[must_use]
-    pub fn denies_by_policy(self) -> bool {
-        matches!(
-            self,
-            Reason::AdmissionDenied | Reason::NotIsolated | Reason::RuntimeClassRefused | Reason::PluginFailed
-        )
-    }
-
-    /// The word in Events, logs and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Writes one line for each operation, such as `create Pod/ns/name because PodMissing`. Logs, `/debug/seen` and
-/// scenarios use it.
-impl fmt::Display for Op {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = match &self.action {
-            Action::Create { .. } => "create",
-            Action::Patch { status: true, .. } => "patch status of",
-            Action::Patch { .. } => "patch",
-            Action::Resize { .. } => "resize",
-            Action::Adopt { .. } => "adopt",
-            Action::Deliver { .. } => "deliver the data of a claim to",
-            Action::Delete { .. } => "delete",
-        };
-        write!(f, "{verb} {} because {}", self.key, self.reason)?;
-        match &self.action {
-            Action::Create { .. } | Action::Delete { .. } => Ok(()),
-            Action::Patch { body, .. }
-            | Action::Resize { body, .. }
-            | Action::Adopt { body, .. }
-            | Action::Deliver { body, .. } => write!(f, ": {body}"),
-        }
+    #[test]
+    fn refusal_keeps_the_beginning_and_the_end_of_a_long_message() {
+        let message = format!("spec.dnsConfig.searches: Invalid value: {:?}: must have at most 32", ["a"; 20_000]);
+        let Outcome::Rejected { message, .. } = Outcome::rejected(422, message, false) else { panic!("a refusal") };
+        assert!(message.len() <= MESSAGE_BYTES, "{}", message.len());
+        assert!(message.starts_with("spec.dnsConfig.searches: "), "{message}");
+        assert!(message.ends_with(": must have at most 32"), "{message}");
     }
 }

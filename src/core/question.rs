@@ -260,8 +260,8 @@ pub struct IdleQuestion {
     /// The time at which the Sandbox was created.
     #[serde(with = "form::time")]
     pub created: Timestamp,
-    /// The time at which its pod became Ready for the first time, or was created if it has not been Ready yet. Later
-    /// changes of its readiness do not count.
+    /// The time at which a pod became Ready for the first time since the Sandbox was created or resumed. If no pod has been
+    /// Ready yet, it is the creation of the pod. Later changes of readiness do not count.
     #[serde(default, with = "form::optional_time")]
     pub ready_since: Option<Timestamp>,
     /// The newest sign of activity (heartbeat, exec, attach, port-forward, gateway).
@@ -270,7 +270,7 @@ pub struct IdleQuestion {
     /// The time until which an exec, attach or port-forward counts as activity.
     #[serde(default, with = "form::optional_time")]
     pub held_until: Option<Timestamp>,
-    /// The number of open connections, or `None` if no gateway counts them.
+    /// The number of open connections through all gateways, or `None` if one of them did not say its own lately.
     pub connections: Option<u32>,
     /// The CPU use of all containers of the pod in thousandths of a core, or `None` without a sample of the last minutes.
     pub cpu_millicores: Option<u32>,

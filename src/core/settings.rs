@@ -32,8 +32,8 @@ pub struct Settings {
     /// The isolating handlers: they keep a pod off the host's kernel. Whether a RuntimeClass isolates depends on its
     /// handler and never on its name, because any user may choose the name.
     pub isolated_handlers: Vec<String>,
-    /// The access to the host that generated code may have. It is empty unless the platform team sets the flag
-    /// `--isolation-allow`.
+    /// The access to the host that generated code may have in every namespace. It is empty unless the platform team sets the
+    /// flag `--isolation-allow`. SandboxPolicies allow more in some namespaces.
     pub isolation_allow: HostAccessSet,
     /// The namespace in which the operator runs. It never requires isolation, because the webhook that has to admit the
     /// Pods of the operator could then never start. `None` outside a cluster.
@@ -110,6 +110,9 @@ pub struct Settings {
     /// The age from which a sample of CPU use counts as none. It is the longest time that passes between two samples if
     /// metrics-server measures once a minute, as some distributions do, and one list fails.
     pub cpu_sample_at_most: Duration,
+    /// The interval at which the operator asks the gateways for their open connections. The flag `--connections-interval`
+    /// sets it. Zero, without `--connections-service`, turns it off: idle policies then get no number of connections.
+    pub connections_interval: Duration,
     /// The longest time between two questions to an idle policy.
     pub idle_check_at_most: Duration,
     /// The longest time between two questions to a pool-size policy that did not name a time.
@@ -225,6 +228,7 @@ impl Default for Settings {
             throttle_retry: Duration::from_secs(3600),
             cpu_metrics_interval: Duration::ZERO,
             cpu_sample_at_most: Duration::from_secs(180),
+            connections_interval: Duration::ZERO,
             pool_batch: 100,
             max_pool_size: 10_000,
             pool_ignored_label_domains: paddock_api::names::object::POOL_IGNORED_LABEL_DOMAINS

@@ -4,20 +4,21 @@ mod demand;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use paddock_api::TemplateOrigin;
 use paddock_api::kind::{Key, Kind};
 use paddock_api::names::annotation;
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::binding::Bindings;
 use crate::cpu_use::CpuFacts;
-use crate::isolation::Isolation;
+use crate::isolation::{Isolation, NamespaceLabels};
 use crate::marker::Marker;
-use crate::network_policy::NetworkPolicyState;
-use crate::object::Object;
+use crate::network_policy::{NetworkPolicyState, Selector};
+use crate::object::{JsonText, Object};
+use crate::open_connections::ConnectionFacts;
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
 use crate::tcp_wake::TcpWake;
@@ -115,6 +116,8 @@ pub struct SandboxSnapshot {
     /// Whether the creation of its pod had no usable reply, for example because the API server could not reach a
     /// webhook.
     pub pod_unanswered: bool,
+    /// The age from which a pod that ended is replaced. It grows while pods end in a row.
+    pub replaced_from_age: Duration,
     /// The marker of the claim or pool that controls it, and of its template.
     pub inherited_marker: Marker,
     /// The claim that controls it, if a claim does and is not being deleted.
@@ -133,6 +136,8 @@ pub struct SandboxSnapshot {
     pub refused_resize: Option<RefusedResize>,
     /// The CPU that its pod uses.
     pub cpu: CpuFacts,
+    /// The connections that are open to its pod.
+    pub connections: ConnectionFacts,
     /// The facts that every decision may use.
     pub common: Common,
 }
@@ -167,18 +172,20 @@ pub struct TemplateSnapshot {
     pub template: Option<Arc<Object>>,
     /// The NetworkPolicy for the name of the template, whoever made it.
     pub network_policy: Option<Arc<Object>>,
-    /// The spec of the template's NetworkPolicy that somebody deleted.
-    pub last_spec: Option<Arc<Value>>,
-    /// The users of the NetworkPolicy of a template that was deleted.
+    /// The spec that the NetworkPolicy had when it was last in place.
+    pub last_spec: Option<JsonText>,
+    /// The users of the NetworkPolicy, beside the template.
     pub users: PolicyUsers,
-    /// Whether the NetworkPolicy belongs to the template of the same name in the other API group, and that template
-    /// exists.
-    pub other_template_exists: bool,
+    /// The labels by which the NetworkPolicy selects pods.
+    pub selector: Selector,
+    /// Whether the NetworkPolicy was made for the template of the same name in the other API group, and does not pass to
+    /// this one.
+    pub other_keeps_policy: bool,
     /// The facts that every decision may use.
     pub common: Common,
 }
 
-/// The users of the NetworkPolicy of a template that was deleted.
+/// The users of the NetworkPolicy of a template, beside the template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum PolicyUsers {
     /// No Sandbox of the template exists, and the policy selects no pod.
@@ -240,6 +247,8 @@ pub struct PoolSnapshot {
     pub demand: Demand,
     /// Free names for new members, as many as the pool may create at once.
     pub names: Vec<String>,
+    /// The age from which a member whose pod ended is replaced. It grows while pods end in a row.
+    pub replaced_from_age: Duration,
     /// The facts that every decision may use.
     pub common: Common,
 }
@@ -266,6 +275,8 @@ pub struct ClaimSnapshot {
     pub same_name: Option<Arc<Object>>,
     /// The pool that the claim names, if it exists.
     pub named_pool: Option<Arc<Object>>,
+    /// The pools in which the claim looks for a warm Sandbox, if it controls no Sandbox yet.
+    pub pools: Vec<Key>,
     /// The key of the claim's template. `None` if the claim names only a pool, and the pool is not known or not valid.
     pub template_key: Option<Key>,
     /// That template, if it exists.
@@ -366,7 +377,10 @@ impl Common {
     /// The rule for the isolation of pods.
     #[must_use]
     pub fn isolation(&self) -> Isolation<'_> {
-        Isolation::new(&self.classes, &self.settings)
+        let labels = &self.namespace_labels;
+        let labels =
+            if self.namespace_known { NamespaceLabels::Known(labels) } else { NamespaceLabels::Uncertain(labels) };
+        Isolation::new(&self.classes, &self.settings).in_namespace(self.bindings.isolation(), &labels)
     }
 
     /// The refusal of a write to an object of this kind, if there is one.

@@ -8,20 +8,26 @@ mod choose_warm;
 mod cpu_samples;
 mod cpu_use;
 mod demand;
+mod forget;
 mod index;
 mod lookup;
 mod network_policy;
+mod open_connections;
 mod pending_writes;
 mod policies;
+mod policy_users;
 mod ports;
 mod relations;
+mod replaced;
 mod reservation;
 mod reserve;
 mod shared;
 mod snapshot;
 mod state;
+mod streaks;
 mod tcp_facts;
 mod tcp_wake;
+mod touched;
 mod warm;
 
 use std::collections::BTreeSet;
@@ -34,6 +40,7 @@ pub use state::World;
 
 use crate::cpu_use::PodCpuUse;
 use crate::object::Object;
+use crate::open_connections::OpenConnections;
 use crate::plan::{Action, Op, Outcome};
 use crate::snapshot::Refusal;
 use paddock_api::kind::{Key, Kind};
@@ -55,6 +62,8 @@ pub enum Observed {
     CpuUse(Vec<PodCpuUse>),
     /// A list of the CPU use of pods has ended. It may have failed.
     CpuUseListed,
+    /// Every gateway was asked for its open connections. There is no sum if one of them did not answer.
+    GatewaysAsked(Option<OpenConnections>),
 }
 
 /// The plan is out of date, because an object has changed since the snapshot. A new snapshot and a new decision are
@@ -112,6 +121,7 @@ impl World {
             // No key is reconciled because of a sample: the idle policy has said when it wants to look again.
             Observed::CpuUse(uses) => self.cpu_used(uses, now),
             Observed::CpuUseListed => self.cpu_use_listed(now),
+            Observed::GatewaysAsked(sum) => self.gateways_asked(sum, now),
         }
         to_reconcile.into_iter().collect()
     }
@@ -138,8 +148,9 @@ impl World {
             }
             self.awaiting_watch.remove(key);
             self.pending_writes.forget(key);
-            self.pending_writes.not_refused(uid);
+            self.pending_writes.controller_deleted(uid);
             self.status_written.remove(key);
+            self.replaced.forget(key);
             self.remove(key, to_reconcile);
         }
     }
@@ -157,6 +168,7 @@ impl World {
             if matches!(op.action, Action::Create { .. }) {
                 self.created += 1;
             }
+            self.count_replacement(op);
             let write = PendingWrite::of(op);
             if matches!(write, PendingWrite::Take { .. } | PendingWrite::Delete) {
                 self.reservations.remove(&op.key);
@@ -270,13 +282,17 @@ impl World {
             // If an earlier attempt had no reply, it created this object, and the watch will deliver it.
             Outcome::Exists => self.pending_writes.lost(&op.key, &PendingWrite::of(op), now),
             Outcome::Rejected { status, message, by_policy } => {
-                self.pending_writes.end_attempt(&op.key, &PendingWrite::of(op));
+                let write = PendingWrite::of(op);
+                // The deletion of the object or of its controller has removed the refusals, and nothing would remove this one.
+                let exists = matches!(op.action, Action::Create { .. }) || self.objects.contains_key(&op.key);
+                let has_reader = exists && self.pending_writes.has_reader(&write);
+                self.pending_writes.end_attempt(&op.key, &write);
                 let known = self.pending_writes.refusal(&op.key).is_some_and(|r| *r.message == **message);
-                self.pending_writes.refuse(
-                    op.key.clone(),
-                    PendingWrite::of(op),
-                    Refusal { status: *status, message: message.as_str().into(), by_policy: *by_policy, at: now },
-                );
+                if has_reader {
+                    let message = message.as_str().into();
+                    let refusal = Refusal { status: *status, message, by_policy: *by_policy, at: now };
+                    self.pending_writes.refuse(op.key.clone(), write, refusal);
+                }
                 if op.key.kind == Kind::NetworkPolicy && !known {
                     self.policy_refused(&op.key, &mut to_reconcile);
                 }

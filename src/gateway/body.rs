@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
@@ -85,7 +85,7 @@ impl<B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin> HttpBody for Lim
     }
 }
 
-/// A body that says when its last byte was taken.
+/// A body that says when its last byte was taken, and how many were.
 pub(crate) struct Moving<B> {
     inner: B,
     progress: Progress,
@@ -104,6 +104,8 @@ impl<B: HttpBody + Unpin> HttpBody for Moving<B> {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         self.progress.moved();
+        let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
+        self.progress.took(data.map_or(0, Buf::remaining));
         Poll::Ready(frame)
     }
 

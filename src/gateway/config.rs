@@ -19,7 +19,7 @@ pub struct Config {
     pub http: ListenAddress,
     /// The address of HTTP over TLS, and its certificate.
     pub https: Option<Https>,
-    /// The address of `/metrics`, without TLS.
+    /// The address of `/metrics` and `/connections`, without TLS.
     pub metrics: ListenAddress,
     /// The address of `/healthz` and `/readyz`.
     pub health: ListenAddress,

@@ -14,7 +14,9 @@ use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt, StreamBody};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-pub(crate) use self::timeout::{parse_timeout, timeout_value};
+#[cfg(test)]
+pub(crate) use self::timeout::parse_timeout;
+pub(crate) use self::timeout::{timeout_of, timeout_value};
 use crate::body::{Body, BodyError, Exceeded, TooLarge};
 use crate::kind::Kind;
 use crate::refusal::{Reason, Refusal};

@@ -5,7 +5,7 @@
 //! may use the Sandbox, or [`only`] one that had its name. [`sandboxes`] finds the pod that answers, and wakes the Sandbox if [`arrival`] allows that.
 //! `forward` makes the head that the Sandbox gets, and `upstream` keeps connections to Sandboxes. The gateway answers a
 //! request itself only with a [`refusal`]. `tcp` takes TCP connections, which carry no name. `inside` takes the requests that
-//! sandboxes send about themselves.
+//! sandboxes send about themselves. `connections` tells the operator which connections are open.
 //!
 //! This crate depends on the wire types and on the shared I/O code, and never on the operator or on wasmtime. Start
 //! reading at [`start`] in `run.rs`, and then at `proxy.rs`.
@@ -16,7 +16,9 @@ pub mod authorize;
 mod body;
 mod client;
 pub mod config;
+mod connections;
 mod drain;
+mod eviction;
 mod forward;
 mod framing;
 mod grpc;
@@ -25,6 +27,7 @@ pub mod kind;
 pub mod limits;
 pub mod metrics;
 pub mod only;
+mod percent;
 mod progress;
 mod proxy;
 pub mod purpose;

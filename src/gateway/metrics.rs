@@ -1,23 +1,32 @@
-//! The metrics of the proxy. Those of upstream's router keep its names, so that its dashboards work.
+//! The metrics of the proxy. Those of upstream's router keep its names, labels and buckets, so that its dashboards work.
 //!
 //! A namespace is a label value only if the Sandbox exists. A client could otherwise create any number of series.
+
+mod registration;
+mod traffic;
 
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use prometheus::core::Collector;
+use paddock_kube::build_info;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, Result, TextEncoder,
 };
 
+pub(crate) use self::registration::register;
+use self::registration::{counter, counters, gauge};
+use self::traffic::Traffic;
 use crate::refusal::Reason;
+
+/// The status of a request whose client left before the answer: that of nginx.
+pub(crate) const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// The label value of a namespace that is not known.
 pub(crate) const NO_NAMESPACE: &str = "-";
 
 /// The bounds of the durations of requests, in seconds: those of upstream's router.
-const DURATIONS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 180.0];
+const DURATIONS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0];
 
 /// The metrics of one gateway. Clones are handles on the same metrics.
 #[derive(Clone, Debug)]
@@ -27,7 +36,8 @@ pub struct Metrics {
     durations: HistogramVec,
     inflight: IntGauge,
     upstream_errors: IntCounterVec,
-    retries: IntCounter,
+    retries: IntCounterVec,
+    traffic: Traffic,
     authorizations: IntCounterVec,
     certificates: IntCounterVec,
     refusals: IntCounterVec,
@@ -46,6 +56,8 @@ pub struct Metrics {
 pub(crate) enum ConnectionFault {
     /// There were too many connections.
     Refused,
+    /// A connection without an authorized request, or an idle one, was closed because a new one needed its place.
+    Evicted,
     /// The TLS handshake failed or took too long.
     Handshake,
     /// The head of a request took too long.
@@ -77,7 +89,7 @@ impl Metrics {
                         "sandbox_router_request_duration_seconds",
                         "The time from the head of a request to the end of its answer.",
                     ),
-                    &["method", "sandbox_namespace"],
+                    &["method", "code", "sandbox_namespace"],
                 )?,
             )?,
             inflight: gauge(
@@ -91,11 +103,13 @@ impl Metrics {
                 "Requests that did not reach their Sandbox, or whose answer was cut.",
                 &["sandbox_namespace", "reason"],
             )?,
-            retries: counter(
+            retries: counters(
                 &registry,
                 "sandbox_router_upstream_retries_total",
                 "Repeated attempts to send a request. No byte of it had been sent.",
+                &["sandbox_namespace"],
             )?,
+            traffic: Traffic::register(&registry)?,
             authorizations: counters(
                 &registry,
                 "sandbox_router_authz_decisions_total",
@@ -160,9 +174,9 @@ impl Metrics {
             )?,
             registry,
         };
-        let info = Opts::new("sandbox_router_build_info", "Always 1. The version is a label.");
-        let info = register(&metrics.registry, IntGaugeVec::new(info, &["version"])?)?;
-        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let info = Opts::new("sandbox_router_build_info", "Always 1. The build is in the labels.");
+        let info = register(&metrics.registry, IntGaugeVec::new(info, &build_info::LABELS)?)?;
+        build_info::set(&info);
         paddock_kube::traces::register(&metrics.registry)?;
         Ok(metrics)
     }
@@ -207,9 +221,14 @@ impl Metrics {
     }
 
     pub(crate) fn answered(&self, method: &Method, code: StatusCode, namespace: &str, time: Duration) {
-        let method = method_label(method);
-        self.requests.with_label_values(&[method, code.as_str(), namespace]).inc();
-        self.durations.with_label_values(&[method, namespace]).observe(time.as_secs_f64());
+        let labels = [method_label(method), code_label(&code), namespace];
+        self.requests.with_label_values(&labels).inc();
+        self.durations.with_label_values(&labels).observe(time.as_secs_f64());
+    }
+
+    /// The bytes of a request that reached its Sandbox. `received` is absent if it had no body.
+    pub(crate) fn passed(&self, namespace: &str, received: Option<u64>, sent: u64) {
+        self.traffic.passed(namespace, received, sent);
     }
 
     pub(crate) fn head(&self, time: Duration) {
@@ -232,6 +251,7 @@ impl Metrics {
             | Reason::InvalidHost
             | Reason::AmbiguousRequest
             | Reason::UnsupportedMethod
+            | Reason::InvalidTimeout
             | Reason::HeadersTooLarge
             | Reason::Unauthenticated
             | Reason::Forbidden
@@ -258,21 +278,17 @@ impl Metrics {
         self.upstream_errors.with_label_values(&[namespace, "eof"]).inc();
     }
 
-    pub(crate) fn retried(&self) {
-        self.retries.inc();
+    pub(crate) fn retried(&self, namespace: &str) {
+        self.retries.with_label_values(&[namespace]).inc();
     }
 
     pub(crate) fn used_connection(&self, reused: bool) {
         self.reused.with_label_values(&[if reused { "reused" } else { "new" }]).inc();
     }
 
-    pub(crate) fn authorized(&self, refused: Option<Reason>, namespace: &str) {
-        let decision = match refused.map(|reason| reason.status().as_u16()) {
-            None => "allow",
-            Some(401) => "unauthenticated",
-            Some(403) => "deny",
-            Some(_) => "error",
-        };
+    /// Upstream's router knows two decisions. The metric of the refusals has the reasons.
+    pub(crate) fn authorized(&self, admitted: bool, namespace: &str) {
+        let decision = if admitted { "allow" } else { "deny" };
         self.authorizations.with_label_values(&[decision, namespace]).inc();
     }
 
@@ -313,30 +329,28 @@ fn method_label(method: &Method) -> &str {
     }
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
-    register(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter> {
-    register(registry, IntCounter::new(name, help)?)
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge> {
-    register(registry, IntGauge::new(name, help)?)
+/// The status, or the first one of its class if HTTP does not define it. Sandboxes choose the status.
+fn code_label(code: &StatusCode) -> &str {
+    if code.canonical_reason().is_some() || code.as_u16() == CLIENT_CLOSED_REQUEST {
+        return code.as_str();
+    }
+    match code.as_u16() / 100 {
+        1 => "100",
+        2 => "200",
+        3 => "300",
+        4 => "400",
+        _ => "500",
+    }
 }
 
 fn seconds(name: &str, help: &str) -> HistogramOpts {
     HistogramOpts::new(name, help).buckets(DURATIONS.to_vec())
 }
 
-/// Registers a family of metrics.
-pub(crate) fn register<C: Collector + Clone + 'static>(registry: &Registry, family: C) -> Result<C> {
-    registry.register(Box::new(family.clone()))?;
-    Ok(family)
-}
-
 #[cfg(test)]
 mod tests {
+    mod dashboards;
+
     use std::collections::BTreeSet;
 
     use strum::VariantArray;
@@ -354,8 +368,12 @@ mod tests {
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
             .filter(|word| word.starts_with("sandbox_router_") || word.starts_with("paddock_gateway_"))
             .collect();
-        let sources =
-            [include_str!("metrics.rs"), include_str!("sandboxes/metrics.rs"), include_str!("tcp/metrics.rs")];
+        let sources = [
+            include_str!("metrics.rs"),
+            include_str!("metrics/traffic.rs"),
+            include_str!("sandboxes/metrics.rs"),
+            include_str!("tcp/metrics.rs"),
+        ];
         let source = sources.concat();
         let registered: BTreeSet<&str> = source
             .split('"')

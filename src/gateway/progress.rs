@@ -1,4 +1,4 @@
-//! The time of the last byte of a connection or of a body.
+//! The time of the last byte of a connection or of a body, and the number of bytes of a body.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,23 +10,39 @@ use tokio::time::Instant;
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     begin: Instant,
+    moved: Arc<Moved>,
+}
+
+#[derive(Debug, Default)]
+struct Moved {
     /// Nanoseconds since the begin.
-    last: Arc<AtomicU64>,
+    last: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Progress {
     /// The time is now.
     pub(crate) fn new() -> Self {
-        Self { begin: Instant::now(), last: Arc::default() }
+        Self { begin: Instant::now(), moved: Arc::default() }
     }
 
     pub(crate) fn last(&self) -> Instant {
-        self.begin + Duration::from_nanos(self.last.load(Ordering::Relaxed))
+        self.begin + Duration::from_nanos(self.moved.last.load(Ordering::Relaxed))
     }
 
     /// A byte moved now.
     pub(crate) fn moved(&self) {
         let nanos = u64::try_from(self.begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.last.store(nanos, Ordering::Relaxed);
+        self.moved.last.store(nanos, Ordering::Relaxed);
+    }
+
+    /// Bytes of a body were taken.
+    pub(crate) fn took(&self, bytes: usize) {
+        self.moved.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The bytes of a body that were taken so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.moved.bytes.load(Ordering::Relaxed)
     }
 }

@@ -28,7 +28,7 @@ use crate::answer;
 use crate::arrival::Arrival;
 use crate::authorize::Caller;
 use crate::body::{Body, BodyError, BodyGuard, Exceeded, Guarded, Limited, Moving, full};
-use crate::client::Client;
+use crate::client::{Authorized, Client};
 use crate::config::ProxyConfig;
 use crate::drain::Drain;
 use crate::forward::{Inbound, client_host, remove_hop_by_hop, request_head};
@@ -64,6 +64,7 @@ pub(crate) struct Proxy {
 /// Everything that a request keeps until its answer has ended.
 struct Holds {
     _activity: Activity,
+    _authorized: Authorized,
     _call: Option<Running>,
     _client: Share<Peer>,
     _target: Share<(Arc<str>, Arc<str>)>,
@@ -151,7 +152,7 @@ impl Proxy {
                 let (timeouts, drain, client) = (self.config.timeouts, self.drain.clone(), client.clone());
                 self.drain.tasks.spawn(async move {
                     let ended = tunnel.run(&timeouts, &drain).await;
-                    record.sent(ended.bytes);
+                    record.streamed(ended.bytes, ended.from_client);
                     if ended.cut {
                         record.cut();
                     }
@@ -161,7 +162,7 @@ impl Proxy {
             }
             Err(refusal) => {
                 debug!(reason = refusal.reason.as_str(), detail = refusal.detail, "a request was refused");
-                record.refused(refusal.reason);
+                record.refused(&refusal);
                 let response = answer::refuse(&refusal, kind, browser);
                 record.answered(response.status(), response.headers());
                 response
@@ -196,7 +197,7 @@ impl Proxy {
         let span = trace_context::begin(&parts.method, &routed.target, &mut parts.headers);
         record.traced(span.clone(), &parts.headers);
         let scheme = self.config.sessions.scheme(&parts, client.scheme);
-        let found = self.config.sessions.take(&mut parts, routed, scheme)?;
+        let found = self.config.sessions.take(&mut parts, routed, scheme).inspect_err(|_| record.decided(false))?;
         let of_client = self.clients.take(&Peer::of(client.address));
         let of_client = of_client.ok_or_else(client_busy)?;
         let held_bytes = held_bytes(&parts, &body);
@@ -204,11 +205,12 @@ impl Proxy {
         let waits = waits.ok_or_else(|| busy(Reason::ClientBusy, "Too many bytes of requests of this client wait."))?;
         let check = self.ways.backend.check(&found.credential, client.address, &routed.target);
         let admitted = check.instrument(trace_context::part!(&span, "authorize")).await;
-        record.decided(admitted.as_ref().map(drop).map_err(|refusal| refusal.reason));
+        record.decided(admitted.is_ok());
         if let Ok(Caller { name: user, .. }) | Err(Refusal { user: Some(user), .. }) = &admitted {
             record.user(user.clone());
         }
         let Caller { only, .. } = admitted?;
+        let authorized = client.authorized();
         drop(waits);
         if let Some(response) = self.config.sessions.begin(&found, routed, &parts.method, upgrade) {
             return Ok(Outcome::Own(response));
@@ -220,7 +222,7 @@ impl Proxy {
         let bytes = self.forwarded.take(&routed.target.namespace, limits::FORWARDED_REQUEST + held_bytes);
         let bytes = bytes.ok_or_else(namespace_busy)?;
 
-        let deadlines = Deadlines::of(&parts.headers, kind, upgrade, &self.config.timeouts);
+        let deadlines = Deadlines::of(&parts.headers, kind, upgrade, &self.config.timeouts)?;
         let inbound = Inbound {
             client: client.address,
             scheme,
@@ -248,9 +250,19 @@ impl Proxy {
             progress: Progress::new(),
             span,
         };
+        if !body.is_end_stream() {
+            record.body(exchange.progress.clone());
+        }
         let body = self.request_body(Moving::new(body, exchange.progress.clone()), kind, exceeded.clone());
         let Exchanged { response, address, activity, call } = exchange.run(body, record).await?;
-        let holds = Holds { _activity: activity, _call: call, _client: of_client, _target: of_target, _bytes: bytes };
+        let holds = Holds {
+            _activity: activity,
+            _authorized: authorized,
+            _call: call,
+            _client: of_client,
+            _target: of_target,
+            _bytes: bytes,
+        };
         let answered = Answered { routed, kind, deadlines, exceeded, address, client_host };
         self.outcome(response, &answered, on_upgrade, holds)
     }

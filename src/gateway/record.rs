@@ -10,13 +10,11 @@ use tokio::time::Instant;
 use tracing::{Span, info};
 
 use crate::body::{BodyError, BodyGuard};
-use crate::metrics::{Inflight, Metrics, NO_NAMESPACE};
-use crate::refusal::Reason;
+use crate::metrics::{CLIENT_CLOSED_REQUEST, Inflight, Metrics, NO_NAMESPACE};
+use crate::progress::Progress;
+use crate::refusal::{Reason, Refusal, SandboxState};
 use crate::target::Target;
 use crate::{grpc, trace_context};
-
-/// The status in the log of a request whose client left before the answer: that of nginx.
-const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// The most characters in the log of a word that a client or a Sandbox chooses.
 const WORD: usize = 32;
@@ -32,13 +30,17 @@ pub(crate) struct Record {
     /// Whether the Sandbox exists, so that its namespace may be a label value.
     known: bool,
     user: Option<Arc<str>>,
-    /// The decision about the credential: admitted, or the reason why not.
-    decision: Option<Result<(), Reason>>,
+    /// The decision about the credential.
+    admitted: Option<bool>,
     trace: Option<String>,
     span: Span,
     status: Option<StatusCode>,
     grpc_status: Option<String>,
     reason: Option<Reason>,
+    /// The body of the request, if it has one.
+    body: Option<Progress>,
+    /// The bytes of an upgraded connection from the client.
+    received: Option<u64>,
     bytes: u64,
     cut: bool,
     _inflight: Inflight,
@@ -55,12 +57,14 @@ impl Record {
             target: None,
             known: false,
             user: None,
-            decision: None,
+            admitted: None,
             trace: None,
             span: Span::none(),
             status: None,
             grpc_status: None,
             reason: None,
+            body: None,
+            received: None,
             bytes: 0,
             cut: false,
             _inflight: metrics.begin(),
@@ -71,7 +75,7 @@ impl Record {
         self.target = Some(target.clone());
     }
 
-    /// The Sandbox exists.
+    /// The Sandbox exists: the gateway has a connection to it.
     pub(crate) fn known(&mut self) {
         self.known = true;
     }
@@ -80,8 +84,8 @@ impl Record {
         self.user = Some(user);
     }
 
-    pub(crate) fn decided(&mut self, decision: Result<(), Reason>) {
-        self.decision = Some(decision);
+    pub(crate) fn decided(&mut self, admitted: bool) {
+        self.admitted = Some(admitted);
     }
 
     /// The span of the request, and the headers with its trace context.
@@ -97,14 +101,31 @@ impl Record {
         self.trailers(headers);
     }
 
-    pub(crate) fn refused(&mut self, reason: Reason) {
-        self.reason = Some(reason);
-        self.metrics.refused(reason, self.namespace());
+    /// The request was refused. A Sandbox whose state the refusal names exists. While the gateway has not read the Sandboxes,
+    /// a refusal may say `waking` of any name.
+    pub(crate) fn refused(&mut self, refusal: &Refusal) {
+        self.known |= match refusal.state {
+            Some(SandboxState::Running | SandboxState::Suspended | SandboxState::Ended) => true,
+            Some(SandboxState::Waking | SandboxState::NotFound) | None => false,
+        };
+        self.reason = Some(refusal.reason);
+        self.metrics.refused(refusal.reason, self.namespace());
     }
 
-    /// Bytes of a stream went to the client.
-    pub(crate) fn sent(&mut self, bytes: u64) {
-        self.bytes += bytes;
+    /// The request has a body.
+    pub(crate) fn body(&mut self, body: Progress) {
+        self.body = Some(body);
+    }
+
+    /// The request is sent once more.
+    pub(crate) fn retried(&self) {
+        self.metrics.retried(self.namespace());
+    }
+
+    /// Bytes of a stream went to the client and came from it.
+    pub(crate) fn streamed(&mut self, sent: u64, received: u64) {
+        self.bytes += sent;
+        self.received = Some(received);
     }
 
     /// The stream of an upgraded connection was cut.
@@ -146,8 +167,12 @@ impl Drop for Record {
         let status = self.status.unwrap_or(closed);
         self.metrics.answered(&self.method, status, self.namespace(), time);
         trace_context::end(&self.span, status, self.reason, self.cut);
-        if let Some(decision) = self.decision {
-            self.metrics.authorized(decision.err(), self.namespace());
+        if let Some(admitted) = self.admitted {
+            self.metrics.authorized(admitted, self.namespace());
+        }
+        if self.known {
+            let received = self.received.or_else(|| self.body.as_ref().map(Progress::bytes));
+            self.metrics.passed(self.namespace(), received, self.bytes);
         }
         if !self.log {
             return;

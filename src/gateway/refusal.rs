@@ -28,6 +28,8 @@ pub enum Reason {
     AmbiguousRequest,
     /// The gateway does not forward this method.
     UnsupportedMethod,
+    /// The header `grpc-timeout` is not valid.
+    InvalidTimeout,
     /// The request has too many headers, or they are too large.
     HeadersTooLarge,
     /// The request has no credential that the gateway or the API server accepts.
@@ -151,7 +153,8 @@ impl Reason {
             | Reason::InvalidPathEncoding
             | Reason::InvalidHost
             | Reason::AmbiguousRequest
-            | Reason::UnsupportedMethod => StatusCode::BAD_REQUEST,
+            | Reason::UnsupportedMethod
+            | Reason::InvalidTimeout => StatusCode::BAD_REQUEST,
             Reason::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Reason::Unauthenticated => StatusCode::UNAUTHORIZED,
             Reason::Forbidden | Reason::OriginNotAllowed => StatusCode::FORBIDDEN,

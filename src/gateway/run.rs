@@ -20,7 +20,6 @@ use crate::authorize::Authorizer;
 use crate::client::Places;
 use crate::config::{Access, Config, Https};
 use crate::drain::{Drained, Stage};
-use crate::inside;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
@@ -28,6 +27,7 @@ use crate::proxy::backend::Cluster;
 use crate::sandboxes::{self, Sandboxes};
 use crate::server::{Protocol, serve};
 use crate::tcp::TcpPorts;
+use crate::{connections, inside};
 
 /// The reason why a gateway cannot start, or ended before its shutdown.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ pub struct Addresses {
     pub http: Option<SocketAddr>,
     /// HTTP over TLS.
     pub https: Option<SocketAddr>,
-    /// `/metrics`.
+    /// `/metrics` and `/connections`.
     pub metrics: Option<SocketAddr>,
     /// `/healthz` and `/readyz`.
     pub health: Option<SocketAddr>,
@@ -122,7 +122,7 @@ pub async fn start(config: Config, policies: Policies, kube: kube::Config) -> Re
     let sandboxes = Sandboxes::new(reader, config.sandboxes, clock.clone(), sandbox_metrics);
     metrics.set_unauthenticated(config.access == Access::Everybody);
     let authorizer = match config.access {
-        Access::Reviewed(scoped) => Authorizer::reviewed(asker, scoped, clock),
+        Access::Reviewed(scoped) => Authorizer::reviewed(asker.clone(), scoped, clock),
         Access::Everybody => Authorizer::everybody(),
     };
     let backend = Cluster { sandboxes: sandboxes.clone(), authorizer };
@@ -182,14 +182,10 @@ pub async fn start(config: Config, policies: Policies, kube: kube::Config) -> Re
     }
     let faults = move || known_guards.borrow().faults();
     let scraped = metrics.clone();
+    let scraped = endpoints::metrics(move || scraped.exposition()).merge(connections::router(sandboxes.clone(), asker));
     for (flag, bind, router, address) in [
         ("health-probe-bind-address", &config.health, endpoints::probes(waiting_for, faults), &mut addresses.health),
-        (
-            "metrics-bind-address",
-            &config.metrics,
-            endpoints::metrics(move || scraped.exposition()),
-            &mut addresses.metrics,
-        ),
+        ("metrics-bind-address", &config.metrics, scraped, &mut addresses.metrics),
     ] {
         if let Some(listener) = listen(flag, bind, address).await? {
             let server = Server {

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::Client;
+use paddock_api::open_connections::OpenConnections;
 use paddock_kube::clock::Clock;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
@@ -164,6 +165,11 @@ impl Sandboxes {
     /// If the address is not that of a running Sandbox, or the wish has no effect or is not allowed.
     pub(crate) async fn wish(&self, source: IpAddr, wish: Wish) -> Result<Timestamp, NotTaken> {
         self.0.wishes.take(source, wish).await
+    }
+
+    /// The requests and connections that are open to Sandboxes now.
+    pub(crate) fn open_connections(&self) -> OpenConnections {
+        OpenConnections { at: self.0.clock.now(), sandboxes: self.0.in_use.open() }
     }
 
     /// The reasons why the directory is not complete: a kind has not been listed yet, or has not been watched for a

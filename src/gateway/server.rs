@@ -71,6 +71,16 @@ async fn run(stream: TcpStream, protocol: Protocol, client: Client, proxy: Arc<P
     if let Err(error) = stream.set_nodelay(true) {
         return debug!(%error, "a connection ended before it was served");
     }
+    let place = client.clone();
+    tokio::select! {
+        biased;
+        () = place.evicted() => debug!("a connection was closed, because a new one needed its place"),
+        () = handshake(stream, protocol, client, proxy) => {}
+    }
+}
+
+/// Serves a connection after its TLS handshake, if it has one.
+async fn handshake(stream: TcpStream, protocol: Protocol, client: Client, proxy: Arc<Proxy>) {
     match protocol {
         Protocol::Plain => Connection::new(client, proxy).serve(stream).await,
         Protocol::Tls(config) => {

@@ -27,6 +27,9 @@ use crate::refusal::{Reason, Refusal};
 use crate::route::{Routed, RoutedBy};
 use crate::target::Target;
 
+/// The detail of the refusal of another origin. Clients compare it.
+const ORIGIN_NOT_ALLOWED: &str = "origin not allowed for cookie-authenticated request";
+
 /// The attribute SameSite of the cookie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SameSite {
@@ -82,18 +85,16 @@ impl Sessions {
         let mut path = routed.path.clone();
         let mut from_query = None;
         let mut from_cookie = None;
-        if routed.by != RoutedBy::Header {
-            if let Some(parameter) = &self.query_parameter {
-                from_query = query_value(&path, parameter);
-                path = without_parameter(&path, parameter);
-            }
-            if let Some(cookie) = &self.cookie {
-                // A cookie for another Sandbox, or one that another page set, hides no valid one.
-                let opened: Vec<_> = cookie_values(&parts.headers, cookie).map(|c| opened(c, &routed.target)).collect();
-                let valid = opened.iter().find(|token| !token.is_empty()).or(opened.first()).cloned();
-                from_cookie = valid;
-                without_cookie(&mut parts.headers, cookie);
-            }
+        if let Some(parameter) = &self.query_parameter {
+            from_query = query_value(&path, parameter);
+            path = without_parameter(&path, parameter);
+        }
+        if let Some(cookie) = &self.cookie {
+            // A cookie for another Sandbox, or one that another page set, hides no valid one.
+            let opened: Vec<_> = cookie_values(&parts.headers, cookie).map(|c| opened(c, &routed.target)).collect();
+            let valid = opened.iter().find(|token| !token.is_empty()).or(opened.first()).cloned();
+            from_cookie = valid;
+            without_cookie(&mut parts.headers, cookie);
         }
         let header = parts.headers.get(AUTHORIZATION).map(bearer);
         let (credential, source) = match (header, from_query, from_cookie) {
@@ -123,7 +124,7 @@ impl Sessions {
     fn check_origin(&self, parts: &request::Parts, scheme: &str) -> Result<(), Refusal> {
         let host = crate::forward::client_host(parts);
         let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let refused = || Refusal::new(Reason::OriginNotAllowed, "forbidden");
+        let refused = || Refusal::new(Reason::OriginNotAllowed, ORIGIN_NOT_ALLOWED);
         for origin in parts.headers.get_all(http::header::ORIGIN) {
             let text = origin.to_str().map_err(|_| refused())?;
             if text.is_empty() {
@@ -138,7 +139,8 @@ impl Sessions {
     }
 
     /// The answer that begins a session: a redirect to the same URL without the token, with the cookie. `None` if the
-    /// request is not the begin of a session.
+    /// request is not the begin of a session. A request that headers route begins none: its URL does not name the
+    /// Sandbox, so a redirect would lose the token.
     pub(crate) fn begin(
         &self,
         found: &Found,

@@ -6,6 +6,7 @@
 mod reviews;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -18,9 +19,18 @@ use crate::limits;
 
 pub use self::reviews::{Access, Reviews, Token, Verdict};
 
-/// Requires that the user of each request may `get` its path. The API server decides that.
-pub fn require(router: Router, client: Client) -> Router {
-    router.layer(from_fn_with_state(Reviews::new(client, limits::AUTH), admit))
+/// Requires that the user of each request may `get` its path. The API server decides that. With an audience, a token must be
+/// for this audience. Without one, it must be a token for the API server.
+pub fn require(router: Router, client: Client, audience: Option<&str>) -> Router {
+    let audiences = audience.into_iter().map(str::to_owned).collect();
+    router.layer(from_fn_with_state(Gate { reviews: Reviews::new(client, limits::AUTH), audiences }, admit))
+}
+
+/// What the clients of a router need.
+#[derive(Clone)]
+struct Gate {
+    reviews: Reviews,
+    audiences: Arc<[String]>,
 }
 
 impl IntoResponse for Verdict {
@@ -34,7 +44,8 @@ impl IntoResponse for Verdict {
             }
             Verdict::Forbidden(_) => (
                 StatusCode::FORBIDDEN,
-                "the user must be allowed to get this path as a nonResourceURL; bind the ClusterRole paddock-metrics-reader\n",
+                "the user must be allowed to get this path as a nonResourceURL; for /metrics, bind the ClusterRole \
+                 paddock-metrics-reader\n",
             ),
             Verdict::Busy => {
                 let again = [(header::RETRY_AFTER, "1")];
@@ -47,9 +58,12 @@ impl IntoResponse for Verdict {
     }
 }
 
-async fn admit(State(reviews): State<Reviews>, request: Request, next: Next) -> Response {
+async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let Gate { reviews, audiences } = gate;
     let token = request.headers().get(header::AUTHORIZATION).and_then(bearer);
-    let Some(token) = token.map(Token::of_api_server) else { return Verdict::Unauthenticated.into_response() };
+    let Some(token) = token.map(|token| Token::for_audiences(token, audiences)) else {
+        return Verdict::Unauthenticated.into_response();
+    };
     // The clients of the metrics are few, and share one rate.
     let everybody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     match reviews.judge(&token, &Access::Path(request.uri().path().to_owned()), everybody).await {

@@ -5,7 +5,7 @@
 //! the [`differences`] of stored and desired objects. [`watch`] lists and watches a kind. [`leader`] elects one replica
 //! and limits its writes. [`tls`] issues and rotates the serving certificate. [`listen`], [`server`] and [`endpoints`]
 //! answer calls, [`peer`] tells their clients apart, and [`auth`] asks the API server about them. [`logs`] configures the
-//! log, and [`traces`] sends spans to a collector. [`memory`] says how much the process may use, [`backoff`] spaces
+//! log, [`build_info`] labels the metrics of the build, and [`traces`] sends spans to a collector. [`memory`] says how much the process may use, [`backoff`] spaces
 //! retries, [`turns`] orders what waits, [`pace`] limits rates, and [`fair_queue`] is a queue of small tasks that
 //! namespaces share.
 //!
@@ -15,6 +15,7 @@
 pub mod auth;
 pub mod backoff;
 pub mod budget;
+pub mod build_info;
 pub mod client;
 pub mod clock;
 pub mod cluster;

@@ -45,8 +45,8 @@ pub const GUARD_CHECK_INTERVAL: Duration = Duration::from_mins(1);
 /// The time for each of these requests.
 pub const GUARD_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The time for which the API server keeps one watch open. The kube crate gives up a silent watch five seconds after
-/// this time. A broken connection that nothing reports is therefore noticed after this time too.
+/// The time for which the API server keeps one watch open. The kube crate gives up a watch that is silent for five seconds
+/// more than this time. So it notices a broken connection that nothing reports.
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The time for which nothing of a reply may arrive. It is longer than any watch. Without it, a list or the start of
@@ -97,7 +97,7 @@ pub struct ServerLimits {
     pub head: u32,
     /// The largest body, in bytes.
     pub body: usize,
-    /// The bytes of all bodies together.
+    /// The bytes of the buffers for all bodies together.
     pub bytes: usize,
     /// The memory of all requests that have their turn, in bytes. Large requests share three quarters of it, and small
     /// ones the rest, so that a small request never waits for a large one.
@@ -143,6 +143,10 @@ pub const SILENCE_MIN: Duration = Duration::from_millis(100);
 /// The interval at which connections that wait for a place are looked at.
 pub const PLACE_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
+/// The time for which scrapes share a text of `/metrics` that a client has not read yet. It is far below the interval at
+/// which Prometheus scrapes.
+pub const METRICS_TEXT_LIFETIME: Duration = Duration::from_secs(1);
+
 /// The wait after a connection could not be accepted.
 pub const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
@@ -165,6 +169,13 @@ pub const LOG_LINES_OF_SUBJECT: Rate = Rate::new(Duration::from_millis(500), 50)
 
 /// The lines that one place in the source writes about all subjects: those of ten.
 pub const LOG_LINES: Rate = Rate::new(Duration::from_millis(50), 500);
+
+/// The longest line of the log, in bytes. In a longer line, each text is shortened to [`LOG_TEXT`]. Usual lines have some
+/// hundred bytes.
+pub const LOG_LINE: usize = 16 * 1024;
+
+/// The longest text in a line that is too long, in bytes. A line has at most ten texts.
+pub const LOG_TEXT: usize = 1024;
 
 /// The interval at which suppressed lines are reported.
 pub const LOG_REPORT_INTERVAL: Duration = Duration::from_secs(10);

@@ -1,6 +1,9 @@
-//! The log on standard error: text for people, or JSON for machines. The number of lines has a budget.
+//! The log on standard error: text for people, or JSON for machines. The number of lines has a budget, and the length of a
+//! line has a limit.
 
 mod budget;
+mod format;
+mod lines;
 
 use std::io::IsTerminal;
 
@@ -13,16 +16,9 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
 
 pub use self::budget::ACCESS_LOG;
 use self::budget::Budget;
+pub use self::format::LogFormat;
+use self::lines::Lines;
 use crate::traces;
-
-/// The format of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Text for people.
-    Text,
-    /// One JSON object on each line.
-    Json,
-}
 
 /// The reason why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +62,7 @@ pub fn init(level: Option<&str>, format: Option<LogFormat>, tracer: Option<SdkTr
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let budget = Budget::default();
     let filter = of_lines(filter, budget.clone());
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = fmt::layer().with_writer(Lines(format));
     match format {
         LogFormat::Text => {
             let lines = lines.with_ansi(terminal).with_filter(filter);

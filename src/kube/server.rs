@@ -235,6 +235,7 @@ impl Connection {
                     refused: pending.refused(),
                     peer: place.peer,
                     is_verified,
+                    length: request.body().size_hint().exact().and_then(|length| usize::try_from(length).ok()),
                 };
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(intake);

@@ -4,7 +4,8 @@
 //! signed. A new CA is in the bundle of every webhook configuration before a certificate of it is served. The old CA
 //! stays in the bundle until no replica can serve a certificate of it. No call fails during a rotation.
 //!
-//! All replicas share one Secret. The first to write it wins, by compare-and-swap on its resourceVersion.
+//! All replicas share one Secret. The first to write it wins, by compare-and-swap on its resourceVersion. If the Secret is
+//! deleted or damaged, a replica restores the certificate that it serves.
 
 mod cert_manager;
 mod cert_state;

@@ -74,6 +74,12 @@ impl Traces {
         Ok(Self(Some(provider)))
     }
 
+    /// No spans, whatever the variables say.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(None)
+    }
+
     /// The tracer for [`crate::logs::init`].
     #[must_use]
     pub fn tracer(&self) -> Option<SdkTracer> {

@@ -17,6 +17,13 @@ pub fn may_take(held: usize, free: usize) -> bool {
     held < free.saturating_mul(HELD_PER_FREE)
 }
 
+/// The number of places that a group which holds `held` places may still take, if `free` places are free and no other
+/// group takes one. A group divides them among its own parts.
+#[must_use]
+pub fn left(held: usize, free: usize) -> usize {
+    free.saturating_mul(HELD_PER_FREE).saturating_sub(held).div_ceil(HELD_PER_FREE.saturating_add(1))
+}
+
 /// The number of places that each group holds. A group without a place is not kept.
 #[derive(Debug)]
 pub struct Held<G>(HashMap<G, usize>);
@@ -339,5 +346,15 @@ mod tests {
         }
         assert!((0..8).all(|held| may_take(held, 8 - held)), "one group alone may hold eight places");
         assert!(!may_take(0, 0), "no place is free");
+    }
+
+    #[test]
+    fn group_takes_the_places_that_are_left_to_it_and_no_more() {
+        for free in 0..100 {
+            for held in 0..100 {
+                let taken = (0..).take_while(|more| free > *more && may_take(held + more, free - more)).count();
+                assert_eq!(left(held, free), taken, "{held} held, {free} free");
+            }
+        }
     }
 }

@@ -84,6 +84,17 @@ impl WebhookSetup {
     }
 }
 
+/// The gateways that are asked for their open connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionsConfig {
+    /// The namespace of their Service.
+    pub namespace: String,
+    /// The name of their Service, which has a port of the name `metrics`.
+    pub service: String,
+    /// The file with the token for them.
+    pub token_file: PathBuf,
+}
+
 /// The configuration of one operator process.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -128,6 +139,8 @@ pub struct Config {
     pub plugin_memory: Option<usize>,
     /// The registries that components come from.
     pub registry: RegistryConfig,
+    /// The gateways that are asked for their open connections, at the interval in the settings. If absent, none is asked.
+    pub connections: Option<ConnectionsConfig>,
     /// The recording of the decisions of plugins.
     pub record: RecordConfig,
     /// The seed of the random jitter, so that a test can repeat a run.
@@ -159,6 +172,7 @@ impl Config {
             plugin_cache_dir: None,
             plugin_memory: None,
             registry: RegistryConfig::default(),
+            connections: None,
             record: RecordConfig::default(),
             seed: 0,
         }

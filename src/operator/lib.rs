@@ -9,6 +9,7 @@
 //! the loop. [`start`] works inside any tokio program: the `paddock` binary, a test, or the demo.
 
 pub mod config;
+mod definitions;
 pub mod endpoints;
 mod guard;
 pub mod limiter;
@@ -21,12 +22,13 @@ pub mod reconcile;
 pub mod record;
 mod run;
 pub mod sync;
+mod tasks;
 pub mod watch;
 pub mod webhook;
 pub mod world;
 pub mod write;
 
-pub use config::{Config, Leadership, MetricsAccess, WebhookSetup};
+pub use config::{Config, ConnectionsConfig, Leadership, MetricsAccess, WebhookSetup};
 pub use plugins::registry::RegistryConfig;
 pub use plugins::{PluginClient, Policies};
 pub use record::RecordConfig;

@@ -27,9 +27,13 @@ pub const RESTORE_PAUSE: Duration = Duration::from_mins(5);
 /// The interval at which an Event repeats that webhook entries are not registered. Events last an hour.
 pub const REGISTRATION_EVENT_INTERVAL: Duration = Duration::from_mins(10);
 
-/// The number of writes of large objects at the same time. The request or the reply contains the whole object, which is in
-/// memory two or three times meanwhile, so these writes need about 10 MB.
-pub const LARGE_WRITES: usize = 2;
+/// The number of reconciles and writes that concern large objects at the same time. The questions, the plan, the request and
+/// the reply each contain the whole object, and the plan of a pool several, so each of them needs some tens of megabytes.
+pub const LARGE_OBJECTS: usize = 2;
+
+/// The longest body of a failed request that is read, in bytes. The API server repeats refused values, of up to several
+/// megabytes, and at most [`WRITE_CONCURRENCY`] requests are in flight. Usual failures have less than a kilobyte.
+pub const FAILURE_BYTES: usize = 64 * 1024;
 
 /// The time for one request that publishes an Event. No reconcile waits for an Event. A check of the webhook
 /// configurations waits for its own Events.
@@ -77,6 +81,27 @@ pub const CPU_METRICS_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// The number of samples that are put into the World at once. Readers wait for less than a millisecond.
 pub const CPU_METRICS_CHUNK: usize = 1000;
+
+/// The longest time for one round of questions to all gateways. It is below
+/// [`ASK_AT_MOST`](paddock_core::open_connections::ASK_AT_MOST), and as long as a gateway may need to have a token and a right
+/// reviewed.
+pub const CONNECTIONS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The number of gateways that are asked at once. Each may answer with
+/// [`BYTES_MAX`](paddock_api::open_connections::BYTES_MAX), and four such answers are a thirtieth of the memory limit in
+/// `deploy/base`.
+pub const CONNECTIONS_QUESTIONS: usize = 4;
+
+/// The largest number of gateways. The autoscaler in `deploy/base` makes ten, and an update one more.
+pub const CONNECTIONS_GATEWAYS_MAX: usize = 64;
+
+/// The largest number of EndpointSlices of the gateways' Service. A slice has a hundred endpoints by default, and there is
+/// one for each address family and set of ports.
+pub const CONNECTIONS_SLICES_MAX: u32 = 16;
+
+/// The time by which the clock of a gateway may be behind that of the operator. Both correct theirs by the API server's, to
+/// within a few seconds.
+pub const CONNECTIONS_CLOCKS: Duration = Duration::from_secs(15);
 
 /// The first and the longest wait before a failed key is reconciled again. The first is a few round trips. The longest
 /// is a time for which a person waits after removing the cause of a failure.
@@ -159,7 +184,8 @@ pub const EVENTS: QueueLimits = QueueLimits {
 /// The time in which the same Event about the same object is sent once.
 pub const EVENT_REPEAT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The number of Events that are remembered in order to recognise repetitions.
+/// The number of Events that are remembered in order to recognise repetitions: some megabytes, because each is remembered
+/// with its note of at most a kilobyte.
 pub const RECENT_EVENTS_CAPACITY: NonZeroUsize = nonzero(4096);
 
 /// The time in which the same failure of the same plugin is logged once. A log of some minutes then shows the failure,
@@ -235,6 +261,14 @@ pub const PLUGIN_CONDITIONS: Rate = Rate::new(Duration::from_secs(10), 20);
 
 /// The number of reconciles that `/debug/seen` keeps.
 pub const TRACE_CAPACITY: NonZeroUsize = nonzero(512);
+
+/// The estimated memory of these reconciles together, in bytes. A usual one needs some kilobytes, and eight for each
+/// question. One that needs more than a quarter is not kept.
+pub const TRACE_BYTES: usize = 32 * 1024 * 1024;
+
+/// The memory that the snapshot of a large object counts in a trace: the object, its pod and its template, of 1 MiB each,
+/// which the World may have replaced meanwhile.
+pub const LARGE_SNAPSHOT_BYTES: usize = 3 * 1024 * 1024;
 
 /// The number of decisions that `/debug/decisions` keeps, unless `--recent-decisions` says otherwise. They still show an
 /// incident after some hundred more reviews and reconciles.
@@ -319,6 +353,10 @@ pub const REVIEW_MEMORY_MIN: usize = WEBHOOK_SERVER.memory / 4 / 256;
 /// a millisecond.
 pub const LARGE_REVIEW: usize = 128 * 1024;
 
+/// The number of fields of an object, and of its metadata, that are compared if the review is too large to be parsed.
+/// Kubernetes' ObjectMeta has 15.
+pub const UNPARSED_FIELDS: usize = 32;
+
 /// The waits of a review before it looks again for a namespace, a pod or a Sandbox that is not known: a second
 /// together. A watch delivers a new object within milliseconds, and a review has less than two seconds.
 pub const FACT_RETRY_DELAYS: [Duration; 6] = [
@@ -331,7 +369,8 @@ pub const FACT_RETRY_DELAYS: [Duration; 6] = [
 ];
 
 /// The places for reviews that wait in this way, each for [`REVIEW_MEMORY_MIN`] bytes: a quarter of the memory for small
-/// reviews. One namespace gets eight ninths of them. A further review is denied at once.
+/// reviews. One client gets eight ninths of them, and one namespace eight ninths of these. A further review is denied at
+/// once.
 pub const FACT_WAITS: usize = 64;
 
 /// The time for which a shutdown continues to serve reviews after the operator stopped being ready. API servers learn
@@ -386,6 +425,16 @@ pub const TOUCH_RETRY_DELAYS: [Duration; 5] = [
     Duration::from_millis(200),
     Duration::from_millis(400),
 ];
+
+/// The interval at which the CustomResourceDefinitions are compared with those of this version. They change with an upgrade.
+/// The documents have about a megabyte.
+pub const DEFINITIONS_INTERVAL: Duration = Duration::from_mins(10);
+
+/// The interval while a definition lacks a field, or the documents cannot be read.
+pub const DEFINITIONS_RETRY: Duration = Duration::from_mins(1);
+
+/// The time for each of these documents. The API server may have to make it first.
+pub const DEFINITIONS_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The time for removing the webhook configurations at the end of a shutdown.
 pub const WEBHOOK_WITHDRAW_TIMEOUT: Duration = Duration::from_secs(5);

@@ -29,7 +29,7 @@ pub use gateway::guards as gateway_guards;
 pub use isolation::{IsolationPolicies, RUNTIME_CLASSES, isolation_policies};
 
 pub use common::{METRICS_NAMESPACE, POD_CIDRS, Settings, Webhook};
-pub use workload::WEBHOOK_SERVICE;
+pub use workload::{SANDBOX_CONFIG, WEBHOOK_SERVICE};
 
 use common::{document, labels};
 

@@ -7,6 +7,9 @@
 mod cpu_use;
 mod families;
 mod label_names;
+mod number;
+mod open_connections;
+mod plugins;
 pub(crate) mod table;
 mod tally;
 mod watch_lag;
@@ -15,14 +18,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use paddock_api::kind::Kind;
+use paddock_api::kind::{Key, Kind};
 use paddock_core::binding::Binding;
 use paddock_core::object::Object;
-use paddock_core::plan::{Op, Outcome};
-use paddock_core::question::{Answer, Failure, FailureKind, PluginRequest};
+use paddock_core::plan::{ClaimStart, Op, Outcome};
+use paddock_core::question::{Answer, Failure, PluginRequest};
 use paddock_core::unenforced::UnenforcedAnswer;
 use paddock_kube::leader::Obstacle;
 use paddock_kube::server::Incident;
+use paddock_plugin_host::Usage;
 use parking_lot::Mutex;
 use prometheus::{Encoder, Registry, TextEncoder};
 use strum::VariantArray;
@@ -30,6 +34,9 @@ use tokio::time::Instant;
 
 pub use self::cpu_use::CpuUseResult;
 use self::families::{BLOCKED_BY, Families};
+use self::number::as_i64;
+pub use self::open_connections::ConnectionsResult;
+use self::plugins::PluginMetrics;
 use self::tally::Tally;
 use self::watch_lag::WatchLag;
 use crate::plugins::registry::PullCount;
@@ -46,6 +53,7 @@ struct Inner {
     /// The families that only the leader serves, so that a sum over replicas counts every Sandbox once.
     leader_registry: Registry,
     families: Families,
+    plugins: PluginMetrics,
     tally: Mutex<Tally>,
     echoes: Mutex<WatchLag>,
 }
@@ -77,11 +85,13 @@ impl Metrics {
         let registry = Registry::new();
         let leader_registry = Registry::new();
         let families = Families::register(&registry, &leader_registry)?;
+        let plugins = PluginMetrics::register(&registry)?;
         paddock_kube::traces::register(&registry)?;
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let tally = Mutex::new(Tally::new(families.clone()));
-        Ok(Self { inner: Arc::new(Inner { registry, leader_registry, families, tally, echoes: Mutex::default() }) })
+        let echoes = Mutex::default();
+        Ok(Self { inner: Arc::new(Inner { registry, leader_registry, families, plugins, tally, echoes }) })
     }
 
     /// The metrics in the text format.
@@ -112,6 +122,11 @@ impl Metrics {
     /// Records whether an admission policy of the operator is in force.
     pub fn guard(&self, policy: &str, in_force: bool) {
         self.inner.families.guard_absent.with_label_values(&[policy]).set(i64::from(!in_force));
+    }
+
+    /// Records how many fields the definition of a kind lacks.
+    pub fn fields_missing(&self, kind: &str, fields: usize) {
+        self.inner.families.crd_fields_missing.with_label_values(&[kind]).set(as_i64(fields));
     }
 
     /// Records what keeps this replica from leading.
@@ -152,28 +167,21 @@ impl Metrics {
         self.inner.families.write_seconds.with_label_values(&labels).observe(took.as_secs_f64());
     }
 
-    /// Records one question to a plugin.
-    pub fn asked(&self, ask: &PluginRequest, result: &Result<Answer, Failure>, took: Duration) {
-        let families = &self.inner.families;
-        let plugin = ask.plugin.name.as_str();
-        let hook = ask.question.hook().as_str();
-        let calls = families.plugin_calls.with_label_values(&[plugin, hook]);
-        if calls.get() == 0 {
-            for kind in FailureKind::ALL {
-                families.plugin_failures.with_label_values(&[plugin, hook, kind.as_str()]);
-            }
-        }
-        calls.inc();
-        families.plugin_seconds.with_label_values(&[plugin, hook]).observe(took.as_secs_f64());
-        if let Err(Failure { kind, .. }) = result {
-            families.plugin_failures.with_label_values(&[plugin, hook, kind.as_str()]).inc();
-        }
+    /// Records one question to a plugin: its result, what the call used, and the time of the whole call.
+    pub fn asked(&self, ask: &PluginRequest, result: &Result<Answer, Failure>, call: (Usage, Duration)) {
+        self.inner.plugins.asked(ask, result, call);
+    }
+
+    /// Records the compilation of the component of a plugin.
+    pub fn compiled(&self, plugin: &str, took: Duration) {
+        self.inner.plugins.compiled(plugin, took);
     }
 
     /// Sets the state of every plugin of a user. A plugin that is removed has no series any more.
     pub fn plugins(&self, plugins: &[PluginStatus]) {
         let Families { plugin_info, plugin_refused, plugin_not_loaded, .. } = &self.inner.families;
         [plugin_info, plugin_refused, plugin_not_loaded].into_iter().for_each(|family| family.reset());
+        self.inner.plugins.follow(plugins);
         for plugin in plugins {
             let name = plugin.name.as_str();
             if let Some(digest) = &plugin.digest {
@@ -242,6 +250,12 @@ impl Metrics {
         self.inner.families.cpu_use_pods.set(as_i64(pods));
     }
 
+    /// Records the result of a round of questions to all gateways, and the number of those that answered.
+    pub fn gateways_asked(&self, result: ConnectionsResult, gateways: usize) {
+        self.inner.families.connection_rounds.with_label_values(&[result.as_str()]).inc();
+        self.inner.families.connection_gateways.set(as_i64(gateways));
+    }
+
     /// Records a stored write of ours. The time until its event on the watch is the lag of the watch.
     pub fn expect_event(&self, object: &Object) {
         let mut echoes = self.inner.echoes.lock();
@@ -257,6 +271,16 @@ impl Metrics {
             families.watch_lag.with_label_values(&[object.key.kind.name()]).observe(lag.as_secs_f64());
         }
         self.tally(|tally| tally.applied(object, now));
+    }
+
+    /// Records a claim that arrived at these pools.
+    pub fn claim_arrived(&self, pools: &[Key]) {
+        self.tally(|tally| tally.arrived(pools));
+    }
+
+    /// Records a claim that got its Sandbox.
+    pub fn claim_started(&self, start: &ClaimStart) {
+        self.tally(|tally| tally.started(start));
     }
 
     /// Records a deletion that a watch delivered.
@@ -312,15 +336,8 @@ impl Metrics {
     }
 }
 
-fn as_i64(n: usize) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
-    use paddock_core::binding::Mode;
-    use paddock_core::question::{IdleAnswer, IdleQuestion, PluginRef, PluginReply, Question};
-
     use super::*;
 
     #[test]
@@ -376,50 +393,5 @@ mod tests {
         }
         metrics.pulled(PullCount::Ended { plugin: "p" });
         assert!(!text().contains("plugin=\"p\""), "{}", text());
-    }
-
-    #[test]
-    fn a_plugin_that_was_asked_has_its_failures_at_zero() {
-        let metrics = Metrics::new().unwrap();
-        let question = Question::Idle(Box::new(IdleQuestion {
-            namespace: "agents".to_owned(),
-            name: "s".to_owned(),
-            labels: [].into(),
-            idle_timeout_ms: 1000,
-            created: Timestamp::UNIX_EPOCH,
-            ready_since: None,
-            last_activity: None,
-            held_until: None,
-            connections: None,
-            cpu_millicores: None,
-            tiers: vec![],
-            state: vec![],
-            now: Timestamp::UNIX_EPOCH,
-        }));
-        let plugin = PluginRef { name: "sleepy".to_owned(), digest: "sha256:0".to_owned() };
-        let ask = PluginRequest {
-            binding: "sleepy/idle".to_owned(),
-            plugin,
-            mode: Mode::Enforce,
-            settings: "{}".to_owned(),
-            question,
-        };
-        let answer = IdleAnswer { action: None, next_check: None, reason: "in use".to_owned(), state: None };
-        let well = PluginReply { request: ask.clone(), result: Ok(Answer::Idle(answer)) };
-        let failure = Failure { kind: FailureKind::Trap, message: "unreachable".to_owned() };
-        let badly = PluginReply { request: ask, result: Err(failure) };
-        let counted = |kind: &str, count: u32| {
-            let line = format!(
-                "paddock_plugin_failures_total{{failure=\"{kind}\",hook=\"idle\",plugin=\"sleepy\"}} {count}\n"
-            );
-            let text = String::from_utf8(metrics.text().unwrap()).unwrap();
-            assert!(text.contains(&line), "{line} is not in:\n{text}");
-        };
-        metrics.asked(&well.request, &well.result, Duration::ZERO);
-        FailureKind::ALL.iter().for_each(|kind| counted(kind.as_str(), 0));
-        metrics.asked(&badly.request, &badly.result, Duration::ZERO);
-        metrics.asked(&badly.request, &badly.result, Duration::ZERO);
-        counted("trap", 2);
-        counted("fuel", 0);
     }
 }

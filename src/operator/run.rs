@@ -11,15 +11,15 @@ use std::sync::Arc;
 use paddock_core::world::World;
 use paddock_plugin_host::{Host, HostConfig};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
 
 use self::leadership::{LeadershipState, follow_obstacle, start_election};
 use self::plugin_state::{await_plugins, follow_outages, follow_plugins, not_loaded};
 pub use self::running::{Addresses, Error, Running};
-use self::supervise::{Parts, changed, supervise};
+use self::supervise::{Part, Parts, changed, sender_ended, supervise};
 use crate::config::{Config, Leadership, WebhookSetup};
+use crate::definitions::Definitions;
 use crate::endpoints::{Debug, Readiness, Scrape, debug, protect};
 use crate::limiter::WriteLimiter;
 use crate::metrics::{Metrics, MetricsError};
@@ -32,7 +32,8 @@ use crate::queue::{Queue, Trigger};
 use crate::reconcile::{Reconciler, Traces};
 use crate::record::Recorder;
 use crate::sync::{UnknownKinds, UnsyncedKinds};
-use crate::watch::{CpuUseLists, Watch, resync};
+use crate::tasks::{Tasks, spawn};
+use crate::watch::{ConnectionRounds, CpuUseLists, Watch, over_http, resync};
 use crate::webhook::{ClientConfig, Environment, Reviews, Watched, WebhookConfig};
 use crate::world::SharedWorld;
 use crate::write::{Writer, events};
@@ -68,11 +69,15 @@ pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error>
     let stop_plugins = CancellationToken::new();
     let memory_bytes = config.plugin_memory.unwrap_or_else(plugins::memory::default_budget);
     info!(memory_bytes, "memory for all calls of plugins");
-    let host = Arc::new(Host::new(HostConfig { memory_bytes, ..HostConfig::default() })?);
+    let metrics = Metrics::new()?;
+    let host = Host::new(HostConfig { memory_bytes, ..HostConfig::default() })?;
+    let host = Arc::new(host.on_compiled({
+        let metrics = metrics.clone();
+        move |plugin: &str, took| metrics.compiled(plugin, took)
+    }));
     let largest = host.config().component_bytes;
     let directory = |dir| DirectorySource::new(dir, limits::PLUGIN_DIRECTORY_POLL_INTERVAL, largest as u64);
     let clock = Clock::default();
-    let metrics = Metrics::new()?;
     let reader = client(&kube, false, &clock).map_err(|error| Error::Client(Box::new(error)))?;
     let own_namespace = config.settings.own_namespace.clone();
     let secrets = PullSecrets::new(reader.clone(), own_namespace.clone());
@@ -106,7 +111,7 @@ async fn start_with(
     let kinds = config.kinds();
     let unsynced = watch::Sender::new(kinds.iter().copied().collect::<UnsyncedKinds>());
     let unknown = watch::Sender::new(UnknownKinds::new());
-    let mut tasks: JoinSet<&'static str> = JoinSet::new();
+    let mut tasks = Tasks::new();
 
     // Each client has its own connections, so a burst of writes delays neither the watches nor the renewal of the
     // leases.
@@ -120,7 +125,8 @@ async fn start_with(
     let serving = watch::Sender::new(config.webhook.is_none());
     let registered = watch::Sender::new(Vec::new());
     let (guards, isolation) = (watch::Sender::new(Guards::default()), watch::Sender::new(Guards::default()));
-    let cpu_use = watch::Sender::new(None);
+    let (cpu_use, connections) = (watch::Sender::new(None), watch::Sender::new(None));
+    let definitions = watch::Sender::new(None);
     let (awaited, plugins_awaited) = watch::channel(not_loaded(&plugins.status.borrow()));
     let readiness = Readiness {
         unsynced: unsynced.subscribe(),
@@ -133,6 +139,8 @@ async fn start_with(
         guards: guards.subscribe(),
         isolation: isolation.subscribe(),
         cpu_use: cpu_use.subscribe(),
+        connections: connections.subscribe(),
+        definitions: definitions.subscribe(),
         outages: plugins.objects.outages.clone(),
         clock: clock.clone(),
     };
@@ -145,9 +153,14 @@ async fn start_with(
         let policies = guard::isolation(&config);
         spawn(&mut tasks, "isolation policies", follow(side.clone(), policies, isolation, count));
     }
+    // The task of the plugins has the senders.
+    spawn(&mut tasks, "plugins", sender_ended(plugins.status.clone()));
     spawn(&mut tasks, "plugin status", follow_plugins(plugins.status.clone(), metrics.clone()));
     spawn(&mut tasks, "watches of plugins", follow_outages(plugins.objects.outages.clone(), metrics.clone()));
     spawn(&mut tasks, "plugins at start", await_plugins(plugins.status.clone(), awaited));
+    let definitions =
+        Definitions { client: side.clone(), shapes: config.shapes, metrics: metrics.clone(), fault: definitions };
+    spawn(&mut tasks, "definitions", definitions.run());
     let mut addresses = Addresses::default();
     let scrape =
         Scrape { metrics: metrics.clone(), queue: queue.clone(), limiter: limiter.clone(), clock: clock.clone() };
@@ -178,7 +191,6 @@ async fn start_with(
         (Leadership::Alone, None) | (Leadership::Elected { .. }, _) => Fence::closed(),
     };
     let plugin_client = metered(plugins.policies.plugin_client, metrics.clone(), recorder.clone());
-    let stop_webhook = CancellationToken::new();
     let webhook = match &config.webhook {
         None => None,
         Some(setup) => {
@@ -204,7 +216,7 @@ async fn start_with(
                 registered,
                 isolation: isolation_state,
             };
-            let (address, webhook) = start_webhook(setup, environment, stop_webhook.clone()).await?;
+            let (address, webhook) = start_webhook(setup, environment).await?;
             addresses.webhook = address;
             webhook
         }
@@ -227,7 +239,7 @@ async fn start_with(
     let interval = config.settings.cpu_metrics_interval;
     if !interval.is_zero() {
         let lists = CpuUseLists {
-            client: reader,
+            client: reader.clone(),
             namespace: config.namespace.clone(),
             interval,
             world: world.clone(),
@@ -236,6 +248,18 @@ async fn start_with(
             fault: cpu_use,
         };
         spawn(&mut tasks, "CPU use", lists.run());
+    }
+    if let Some(of_gateways) = &config.connections {
+        let rounds = ConnectionRounds {
+            client: reader,
+            config: of_gateways.clone(),
+            interval: config.settings.connections_interval,
+            ask: over_http(),
+            world: world.clone(),
+            metrics: metrics.clone(),
+            fault: connections,
+        };
+        spawn(&mut tasks, "open connections", rounds.run());
     }
 
     let (events, event_queue) = events(metrics.clone(), config.disabled_events);
@@ -262,11 +286,11 @@ async fn start_with(
         calls: plugins.objects.calls,
         clock: clock.clone(),
     };
-    let reports = Some((stop_reports.clone(), tokio::spawn(reporter.run(stop_reports))));
+    let reports = Part::spawn("status of plugins", stop_reports.clone(), reporter.run(stop_reports));
     let writer = Writer::new(writer, world.clone(), queue.clone(), (limiter, fence), metrics.clone());
     let reconciler =
         Reconciler { world: world.clone(), plugin_client, writer, events, metrics: metrics.clone(), traces };
-    let work = tokio::spawn(reconciler.run(queue.clone()));
+    let work = Part::spawn("reconciler", CancellationToken::new(), reconciler.run(queue.clone()));
     let leadership = LeadershipState {
         leading: leading.clone(),
         readiness: readiness.clone(),
@@ -277,7 +301,6 @@ async fn start_with(
     spawn(&mut tasks, "leadership", leadership.follow());
 
     let stop = CancellationToken::new();
-    let webhook = webhook.map(|webhook| (stop_webhook, webhook));
     let parts = Parts { tasks, work, election, webhook, reports, world, queue, recorder, _plugins: guard };
     let ended = tokio::spawn(supervise(parts, stop.clone()));
     info!(identity = config.identity, surface = config.shapes.as_str(), ?addresses, "started");
@@ -292,19 +315,11 @@ fn replica(config: &Config) -> Replica {
     }
 }
 
-fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
-    tasks.spawn(async move {
-        part.await;
-        name
-    });
-}
-
 /// Starts the webhook, unless its listener is off.
 async fn start_webhook(
     setup: &WebhookSetup,
     environment: Environment,
-    stop: CancellationToken,
-) -> Result<(Option<SocketAddr>, Option<JoinHandle<()>>), Error> {
+) -> Result<(Option<SocketAddr>, Option<Part>), Error> {
     let failed = |source| Error::Listen { flag: "webhook-bind-address", source };
     let Some(listener) = setup.bind.listen().await.map_err(failed)? else {
         environment.serving.send_replace(true);
@@ -318,7 +333,8 @@ async fn start_webhook(
         deployed: setup.deployed.clone(),
         client_ca: setup.client_ca.clone(),
     };
-    let webhook = tokio::spawn(webhook::start(config, listener, environment, stop));
+    let stop = CancellationToken::new();
+    let webhook = Part::spawn("webhook", stop.clone(), webhook::start(config, listener, environment, stop));
     Ok((Some(address), Some(webhook)))
 }
 

@@ -36,7 +36,6 @@ use paddock_kube::tls::{CertManager, ClientCa, Lifetimes, Mounted, ServingCert, 
 use paddock_kube::user::wait_for_user;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -54,6 +53,7 @@ use self::reservation::LeaderReservations;
 use crate::limits;
 use crate::plugins::PluginClient;
 use crate::plugins::objects::check::PolicyCheck;
+use crate::tasks::{Tasks, ended, spawn};
 use crate::world::SharedWorld;
 
 /// The issuer of the serving certificate.
@@ -180,9 +180,9 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
         operator_user: Some(user),
         isolation_policies: false,
     };
-    let mut tasks: JoinSet<()> = JoinSet::new();
-    tasks.spawn(activity::write(client.clone(), activities, reviews.clone()));
-    tasks.spawn(activity::write_touches(client.clone(), touches));
+    let mut tasks = Tasks::new();
+    spawn(&mut tasks, "activity records", activity::write(client.clone(), activities, reviews.clone()));
+    spawn(&mut tasks, "records of connections", activity::write_touches(client.clone(), touches));
     let registration = match &config.certificate {
         Certificate::SelfIssued { registration, .. } => *registration,
         Certificate::Mounted(_) => Registration::External,
@@ -192,13 +192,10 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
     let config_sync = Arc::new(config_sync.with_isolation(isolation));
     match config.certificate {
         Certificate::Mounted(mounted) => {
-            tasks.spawn(follow_files(
-                mounted,
-                serving_cert.clone(),
-                paddock_kube::limits::MOUNTED_CERTIFICATE_POLL_INTERVAL,
-            ));
+            let interval = paddock_kube::limits::MOUNTED_CERTIFICATE_POLL_INTERVAL;
+            spawn(&mut tasks, "mounted certificate", follow_files(mounted, serving_cert.clone(), interval));
             let config_sync = config_sync.clone();
-            tasks.spawn(async move { config_sync.run().await });
+            spawn(&mut tasks, "webhook configurations", async move { config_sync.run().await });
         }
         Certificate::SelfIssued { namespace, secret, lifetimes, .. } => {
             let hosts = config.client_config.hosts();
@@ -208,7 +205,7 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
                 lifetimes,
                 (serving_cert.clone(), config_sync.clone()),
             );
-            tasks.spawn(cert_manager.run(clock.clone()));
+            spawn(&mut tasks, "certificate", cert_manager.run(clock.clone()));
         }
     }
     let tls = match config.client_ca {
@@ -224,21 +221,26 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
                 first = clients.first(interval) => first,
             };
             let tls = Arc::new(ArcSwap::from_pointee(first));
-            tasks.spawn(clients.follow(tls.clone(), interval));
+            spawn(&mut tasks, "CA of clients", clients.follow(tls.clone(), interval));
             tls
         }
     };
-    tasks.spawn(announce(serving_cert, config_sync.clone(), serving));
+    spawn(&mut tasks, "readiness", announce(serving_cert, config_sync.clone(), serving));
 
     let end = CancellationToken::new();
-    let ended = end.clone();
-    tasks.spawn(async move {
+    let end_later = async {
         stop.cancelled().await;
         sleep(limits::WEBHOOK_SHUTDOWN_DELAY).await;
-        ended.cancel();
-    });
+        end.cancel();
+        std::future::pending::<()>().await;
+    };
     let server = Server { protocol: Protocol::Tls(tls), limits: limits::WEBHOOK_SERVER, on_incident };
-    serve(listener, server, app.router(), end).await;
+    tokio::select! {
+        () = serve(listener, server, app.router(), end.clone()) => {}
+        () = end_later => {}
+        // The operator ends with its webhook.
+        task = ended(&mut tasks) => error!(task, "a task of the webhook ended unexpectedly"),
+    }
     tasks.shutdown().await;
     match timeout(limits::WEBHOOK_WITHDRAW_TIMEOUT, config_sync.withdraw()).await {
         Ok(Ok(())) => {}

@@ -1,7 +1,7 @@
 //! One call: a new store with its limits, and the translation of a wasmtime error into a failure.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use paddock_core::question::limits::MAX_MESSAGE_CHARS;
 use paddock_core::question::{Failure, FailureKind};
@@ -11,14 +11,29 @@ use wasmtime::{Error, ResourceLimiter, Result, Store, StoreLimits, StoreLimitsBu
 use crate::config::{LIFTED_BYTES, LOG_CHARS, LOG_LINES, Limits};
 use crate::engine::MeteredEngine;
 use crate::log_budget::{Line, LogBudget};
+use crate::trap::TrapKind;
 
-/// What one call used.
+/// What one call used, and the times of its parts. A part that did not begin is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Units of fuel. One unit is about one WebAssembly instruction.
     pub fuel: u64,
     /// The size of the linear memories at the end of the call, in bytes. Linear memory never shrinks.
     pub memory_bytes: usize,
+    /// The wait for room in the memory of all calls.
+    pub waited: Option<Duration>,
+    /// The creation of the store and of the instance, whether it succeeded or not.
+    pub instantiated: Option<Duration>,
+    /// The kind of the trap, if the call failed with [`FailureKind::Trap`] in the component.
+    pub trap: Option<TrapKind>,
+}
+
+impl Usage {
+    /// Whether the wait for room took more than a tenth of the plugin's time, so that the plugin may have been too late
+    /// only because of it.
+    pub(crate) fn waited_long(&self, limits: Limits) -> bool {
+        self.waited.is_some_and(|waited| waited > limits.deadline / 10)
+    }
 }
 
 /// The host's data of one call. It is dropped with the store at the end of the call.
@@ -134,14 +149,12 @@ pub(crate) fn store(
     Ok(store)
 }
 
-/// What a call has used of its limits.
-pub(crate) fn usage(store: &Store<CallState>, limits: Limits) -> Usage {
+/// Measures what a call has used of its limits.
+pub(crate) fn measure(store: &Store<CallState>, limits: Limits, usage: &mut Usage) {
     // Every store has fuel, so the error does not occur.
     let fuel_left = store.get_fuel().unwrap_or_default();
-    Usage {
-        fuel: limits.fuel.saturating_sub(fuel_left),
-        memory_bytes: limits.memory_bytes.saturating_sub(store.data().memory.left),
-    }
+    usage.fuel = limits.fuel.saturating_sub(fuel_left);
+    usage.memory_bytes = limits.memory_bytes.saturating_sub(store.data().memory.left);
 }
 
 /// The failure that a wasmtime error represents. The trap code and the record of refused memory decide, never the text

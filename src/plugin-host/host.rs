@@ -23,19 +23,10 @@ use crate::lanes::{Lane, PerLane};
 use crate::load::{self, Linked, LoadError, Plugin, Source, Surface};
 use crate::log_budget::LogBudget;
 use crate::quarantine::Quarantines;
-use crate::schema::SettingsSchema;
+use crate::report::{PluginReport, QuarantineReport};
+use crate::schema::{SettingsError, SettingsSchema};
+use crate::trap::TrapKind;
 use crate::wit::{self, Reply};
-
-/// The reason why the settings of a plugin are not accepted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SettingsError {
-    /// Other calls took all the memory, so the plugin was not asked. The caller may try again.
-    #[error("they could not be checked: {0}")]
-    Busy(String),
-    /// The plugin refuses the settings, or it does not answer.
-    #[error("{}", .0.message)]
-    Refused(Failure),
-}
 
 /// The time for which the trial of a new component waits for room in the budget.
 const TRIAL_WAIT: Duration = Duration::from_secs(5);
@@ -48,7 +39,11 @@ pub struct Host {
     budget: Arc<CallBudget>,
     ticker: Option<JoinHandle<()>>,
     plugins: RwLock<BTreeMap<PluginRef, Arc<Loaded>>>,
+    on_compiled: Option<OnCompiled>,
 }
+
+/// Receives the name of a plugin and the time that its component took to compile.
+type OnCompiled = Box<dyn Fn(&str, Duration) + Send + Sync>;
 
 struct Loaded {
     info: Plugin,
@@ -117,31 +112,6 @@ pub enum HostError {
     Ticker(#[from] std::io::Error),
 }
 
-/// The state of a loaded plugin, for the debug page and for metrics.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PluginReport {
-    /// The description of the plugin.
-    pub plugin: Plugin,
-    /// The quarantines of the plugin.
-    pub quarantined: Vec<QuarantineReport>,
-}
-
-/// A quarantine: a hook of a plugin that is not called for the objects of one namespace by bindings of one mode, for one
-/// kind of caller.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QuarantineReport {
-    /// The hook.
-    pub hook: Hook,
-    /// The mode of the bindings.
-    pub mode: Mode,
-    /// The callers.
-    pub caller: Caller,
-    /// The namespace of the objects.
-    pub namespace: String,
-    /// The end of the quarantine.
-    pub until: Timestamp,
-}
-
 impl Host {
     /// Creates a host without plugins, and starts the thread that enforces deadlines.
     ///
@@ -160,7 +130,16 @@ impl Host {
             let (budget, engine) = (Arc::clone(&budget), engine.clone());
             move || budget.tick_while_busy(engine.tick(), || engine.engine.increment_epoch())
         })?;
-        Ok(Self { config, engine, linker, budget, ticker: Some(ticker), plugins: RwLock::default() })
+        let (ticker, plugins) = (Some(ticker), RwLock::default());
+        Ok(Self { config, engine, linker, budget, ticker, plugins, on_compiled: None })
+    }
+
+    /// The same host, which reports the time of each compilation. A component with the bytes of a loaded one is not
+    /// compiled again.
+    #[must_use]
+    pub fn on_compiled(mut self, report: impl Fn(&str, Duration) + Send + Sync + 'static) -> Self {
+        self.on_compiled = Some(Box::new(report));
+        self
     }
 
     /// Loads a component beside the others: [`prepare`](Self::prepare), then [`admit`](Self::admit).
@@ -186,7 +165,7 @@ impl Host {
         }
         let linked = match self.linked(&load::digest(component)) {
             Some(linked) => linked,
-            None => Arc::new(load::link(&self.engine, &self.linker, component)?),
+            None => Arc::new(self.compile(name, component)?),
         };
         let info = Plugin {
             plugin: PluginRef { name: name.to_owned(), digest: linked.digest.clone() },
@@ -256,9 +235,9 @@ impl Host {
         if let Some(schema) = loaded.schemas.get(&hook) {
             schema.check(&Value::Object(object)).map_err(|violation| refused(&violation.to_string()))?;
         }
-        let holder = (Lane::of_settings(caller), NO_NAMESPACE);
-        let slot = self.slot(loaded, holder).map_err(|late| SettingsError::Busy(late.message))?;
-        let validated = self.call(loaded, &slot, &mut Usage::default(), |store, instance| {
+        let (holder, mut usage) = ((Lane::of_settings(caller), NO_NAMESPACE), Usage::default());
+        let slot = self.slot(loaded, holder, &mut usage).map_err(|late| SettingsError::Busy(late.message))?;
+        let validated = self.call(loaded, &slot, &mut usage, |store, instance| {
             loaded.linked.exports.adapter().validate_settings(store, instance, (hook, settings))
         });
         validated.map_err(SettingsError::Refused)?.map_err(|message| refused(&message))
@@ -308,11 +287,13 @@ impl Host {
         }
         // A lack of room in the budget is not the plugin's failure. The method returns here in that case, before a
         // failure is counted.
-        let slot = self.slot(&loaded, (Lane::of_question(caller), namespace))?;
+        let slot = self.slot(&loaded, (Lane::of_question(caller), namespace), usage)?;
         let result = self.call_and_validate(&loaded, &slot, ask, usage);
         match result.as_ref().map_err(|failure| failure.kind) {
             // The plugin returned this error itself, so the plugin works.
             Ok(_) | Err(FailureKind::Error) => lock().succeeded(namespace),
+            // Calls about other namespaces took the time that the plugin lacked.
+            Err(FailureKind::Deadline) if usage.waited_long(loaded.info.limits) => {}
             Err(
                 FailureKind::Deadline
                 | FailureKind::Fuel
@@ -382,12 +363,12 @@ impl Host {
     }
 
     /// Waits until the plugin's deadline for room in the budget.
-    fn slot(&self, loaded: &Loaded, holder: (Lane, &str)) -> Result<Slot, Failure> {
-        let limits = loaded.info.limits;
-        let deadline = Instant::now() + limits.deadline;
-        let late = |message: String| failure(FailureKind::Deadline, &message);
-        let permit = self.room(limits, holder, limits.deadline).map_err(late)?;
-        Ok(Slot { permit, deadline })
+    fn slot(&self, loaded: &Loaded, holder: (Lane, &str), usage: &mut Usage) -> Result<Slot, Failure> {
+        let (limits, began) = (loaded.info.limits, Instant::now());
+        let permit = self.room(limits, holder, limits.deadline);
+        usage.waited = Some(began.elapsed());
+        let permit = permit.map_err(|message| failure(FailureKind::Deadline, &message))?;
+        Ok(Slot { permit, deadline: began + limits.deadline })
     }
 
     /// Waits at most this long for room for one call. The error is a message to the user.
@@ -405,14 +386,30 @@ impl Host {
         usage: &mut Usage,
         run: impl FnOnce(&mut Store<CallState>, &Instance) -> wasmtime::Result<T>,
     ) -> Result<T, Failure> {
-        let limits = loaded.info.limits;
+        let (limits, began) = (loaded.info.limits, Instant::now());
         let log = loaded.log_of(&slot.permit);
         let mut store = call::store(&self.engine, log, limits, slot.deadline)
             .map_err(|error| failure(FailureKind::Trap, &load::text(&error)))?;
-        let result = loaded.linked.pre.instantiate(&mut store).and_then(|instance| run(&mut store, &instance));
+        let instance = loaded.linked.pre.instantiate(&mut store);
+        usage.instantiated = Some(began.elapsed());
+        let result = instance.and_then(|instance| run(&mut store, &instance));
         store.data().finish_log();
-        *usage = call::usage(&store, limits);
-        result.map_err(|error| call::failure(&error, &store, limits))
+        call::measure(&store, limits, usage);
+        result.map_err(|error| {
+            let failure = call::failure(&error, &store, limits);
+            usage.trap = (failure.kind == FailureKind::Trap).then(|| TrapKind::of(&error));
+            failure
+        })
+    }
+
+    /// Compiles and links the component of a plugin, and reports the time.
+    fn compile(&self, name: &str, component: &[u8]) -> Result<Linked, LoadError> {
+        let began = Instant::now();
+        let linked = load::link(&self.engine, &self.linker, component)?;
+        if let Some(report) = &self.on_compiled {
+            report(name, began.elapsed());
+        }
+        Ok(linked)
     }
 
     /// Creates an instance as a trial, and reads the schemas of the settings. A component is rejected if it cannot start,

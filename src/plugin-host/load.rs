@@ -1,5 +1,7 @@
 //! Loads a component: checks its bytes, compiles it, checks its imports and exports, and links it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use paddock_core::question::limits::MAX_MESSAGE_CHARS;
 use paddock_core::question::{Hook, PluginRef};
 use paddock_core::text::truncate;
@@ -177,7 +179,15 @@ pub(crate) fn link(engine: &MeteredEngine, linker: &Linker<CallState>, component
 
 fn compile(engine: &MeteredEngine, component: &[u8]) -> Result<Component, LoadError> {
     recognise(component)?;
-    Component::new(&engine.engine, component).map_err(|error| LoadError::Compile(text(&error)))
+    contained(|| Component::new(&engine.engine, component).map_err(|error| LoadError::Compile(text(&error))))
+}
+
+/// Turns a panic of the compiler into a fault of the component. Otherwise, a component could end every operator that loads
+/// it. The panic itself is on standard error.
+fn contained<T>(compile: impl FnOnce() -> Result<T, LoadError>) -> Result<T, LoadError> {
+    // Compilations share only the engine. If a panic breaks the engine, later compilations fail too.
+    let compiled = catch_unwind(AssertUnwindSafe(compile));
+    compiled.unwrap_or_else(|_| Err(LoadError::Compile("the compiler panicked".to_owned())))
 }
 
 /// Distinguishes components from core modules by their first eight bytes.
@@ -253,6 +263,12 @@ mod tests {
     /// The hooks and the version of exports with these names.
     fn read(names: &[&str]) -> Result<(Vec<Hook>, &'static str), LoadError> {
         exports(names.iter().copied()).map(|(hooks, version)| (hooks, version.name))
+    }
+
+    #[test]
+    fn panic_of_the_compiler_is_a_fault_of_the_component() {
+        let error = contained::<()>(|| panic!("as expected")).unwrap_err();
+        assert_eq!(error.to_string(), "the component does not compile: the compiler panicked");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod violation;
 use std::error::Error;
 
 use boon::{CompileError, Compiler, Draft, SchemaIndex, Schemas, UrlLoader};
+use paddock_core::question::Failure;
 use serde_json::Value;
 
 use self::bounds::Measure;
@@ -28,6 +29,17 @@ const MAX_STEPS: usize = 1_000_000;
 const MAX_PATTERN_STEPS: usize = 100_000_000;
 /// The name of the schema for the validator. Nothing is loaded from it.
 const URL: &str = "https://settings.invalid/schema";
+
+/// The reason why the settings of a plugin are not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// Other calls took all the memory, so the plugin was not asked. The caller may try again.
+    #[error("they could not be checked: {0}")]
+    Busy(String),
+    /// The plugin refuses the settings, or it does not answer.
+    #[error("{}", .0.message)]
+    Refused(Failure),
+}
 
 /// The schema of the settings of one hook.
 pub(crate) struct SettingsSchema {

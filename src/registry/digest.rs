@@ -55,17 +55,6 @@ impl Digest {
     pub fn hex(&self) -> &str {
         self.0.strip_prefix(ALGORITHM).unwrap_or_default()
     }
-
-    /// The SHA-256 sum.
-    #[must_use]
-    pub fn sum(&self) -> [u8; 32] {
-        let nibble = |digit: u8| if digit.is_ascii_digit() { digit - b'0' } else { digit - b'a' + 10 };
-        let mut sum = [0; 32];
-        for (byte, digits) in sum.iter_mut().zip(self.hex().as_bytes().chunks_exact(2)) {
-            *byte = digits.iter().fold(0, |byte, digit| byte << 4 | nibble(*digit));
-        }
-        sum
-    }
 }
 
 impl FromStr for Digest {
@@ -113,7 +102,6 @@ mod tests {
         assert_eq!(Digest::of(b"").as_str(), empty);
         assert_eq!(empty.parse(), Ok(Digest::of(b"")));
         assert_eq!(Digest::of(b"").hex(), &empty[7..]);
-        assert_eq!(Digest::of(b"x").sum(), <[u8; 32]>::from(Sha256::digest(b"x")));
         for wrong in ["", "sha256:", &empty[7..], &empty.to_uppercase(), &format!("{empty}0"), "sha512:00"] {
             assert!(wrong.parse::<Digest>().is_err(), "{wrong}");
         }

@@ -17,6 +17,8 @@ pub(super) fn tests() -> Vec<Test> {
         metadata_of_a_bound_claim_reaches_the_pod,
         full_pool_serves_a_warm_claim_after_a_change_of_its_template,
         ended_claim_is_not_renewed,
+        name_is_a_dns_label_where_a_service_has_it,
+        claim_with_errors_is_created_and_says_why,
     ]
 }
 
@@ -40,7 +42,7 @@ async fn headless_service_has_the_declared_ports() {
     let ports: Vec<_> = service["spec"]["ports"].as_array().into_iter().flatten().collect();
     let ports: Vec<_> =
         ports.into_iter().map(|p| (p["port"].as_i64(), text(p, "/protocol"), text(p, "/name"))).collect();
-    let expected = [(8888, "TCP", "http"), (5353, "UDP", "udp-5353"), (80, "TCP", "http2"), (4180, "TCP", "auth")];
+    let expected = [(80, "TCP", "http2"), (4180, "TCP", "auth"), (5353, "UDP", "p-5353-udp"), (8888, "TCP", "http")];
     assert_eq!(ports, expected.map(|(number, protocol, name)| (Some(number), protocol, name)));
     assert_eq!(ns.until(POD, "ports", "exists", |_| true).await["spec"]["enableServiceLinks"], false);
 }
@@ -169,4 +171,54 @@ async fn ended_claim_is_not_renewed() {
     let patch = ["patch", "sandboxclaims.extensions.agents.x-k8s.io", "short", "--type=merge", "-p", &later];
     let output = ns.kubectl_output(&patch, None).await;
     assert!(output.contains("create another claim"), "{output}");
+}
+
+async fn name_is_a_dns_label_where_a_service_has_it() {
+    let ns = namespace("contract-names").await;
+    ns.create(sandbox("a.b", json!({}))).await;
+    ns.until(SANDBOX, "a.b", "Ready", ready).await;
+    assert_eq!(text(&ns.get(POD, "a.b").await, "/spec/hostname"), "");
+    let long = "a".repeat(64);
+    for name in ["c.d", long.as_str()] {
+        let asked = sandbox(name, json!({ "service": true })).to_string();
+        let output = ns.kubectl_output(&["create", "-f", "-"], Some(&asked)).await;
+        assert!(output.contains("metadata.name") && output.contains("DNS label"), "{output}");
+    }
+    let service = r#"{"spec":{"service":true}}"#;
+    let patch = ["patch", "sandboxes.agents.x-k8s.io", "a.b", "--type=merge", "-p", service];
+    let output = ns.kubectl_output(&patch, None).await;
+    assert!(output.contains("metadata.name"), "{output}");
+    for (name, service) in [("plain", false), ("served", true)] {
+        ns.create(template(name, json!({ "service": service }))).await;
+        ns.create(pool(name, name, json!({ "replicas": 0 }))).await;
+    }
+    ns.create(claim("e.f", "plain", json!({}))).await;
+    let done = ns.until(CLAIM, "e.f", "Ready", ready).await;
+    assert_eq!(text(&done, "/status/sandbox/name"), "e.f");
+    ns.create(claim("g.h", "served", json!({}))).await;
+    ns.until(CLAIM, "g.h", "says why", |c| reason(c, "Ready") == "InvalidConfiguration").await;
+    assert!(ns.find(SANDBOX, "g.h").await.is_none());
+}
+
+async fn claim_with_errors_is_created_and_says_why() {
+    let ns = namespace("contract-claims").await;
+    let open = json!({ "volumeClaimTemplatesPolicy": "Overrides", "envVarsInjectionPolicy": "Overrides" });
+    ns.create(template("open", open)).await;
+    ns.create(pool("open", "open", json!({ "replicas": 0 }))).await;
+    let spec = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
+    let volume = json!({ "metadata": { "name": "data" }, "spec": spec });
+    let (nameless, incomplete) = (json!({ "spec": spec }), json!({ "metadata": { "name": "data" }, "spec": {} }));
+    let volumes = "VolumeClaimTemplatesError";
+    for (name, spec, wanted) in [
+        ("nameless", json!({ "volumeClaimTemplates": [nameless] }), volumes),
+        ("twice", json!({ "volumeClaimTemplates": [volume, volume] }), volumes),
+        ("incomplete", json!({ "volumeClaimTemplates": [incomplete] }), volumes),
+        ("env", json!({ "env": [{ "name": "A=B", "value": "1" }] }), "EnvVarsInjectionRejected"),
+    ] {
+        let asked = claim(name, "open", spec).to_string();
+        let told = ns.kubectl_output(&["create", "-f", "-"], Some(&asked)).await;
+        assert!(told.contains("Warning: spec.") && told.contains("will not become Ready"), "{told}");
+        ns.until(CLAIM, name, "says why", |c| reason(c, "Ready") == wanted).await;
+        assert!(ns.find(SANDBOX, name).await.is_none());
+    }
 }

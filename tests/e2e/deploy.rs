@@ -20,6 +20,7 @@ use crate::framework::Test;
 pub(super) fn tests() -> Vec<Test> {
     named![
         every_overlay_is_what_the_command_prints,
+        patch_of_upstreams_manual_keeps_our_settings,
         a_chosen_class_brings_its_overhead_and_its_nodes,
         a_certificate_rotates_under_load_without_a_failed_call,
         every_claim_is_validated_whatever_its_annotations_say,
@@ -52,6 +53,36 @@ async fn every_overlay_is_what_the_command_prints() {
             }
         }
     }
+}
+
+/// The patch of upstream's docs/configuration.md: it names the container, and replaces its arguments.
+async fn patch_of_upstreams_manual_keeps_our_settings() {
+    let setup = setup::setup().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    // The paths of a kustomization are relative.
+    let up = "../".repeat(folder.path().components().count() - 1);
+    let overlay = Path::new(root!("deploy/overlays/upstream")).canonicalize().expect("a folder");
+    let overlay = format!("{up}{}", overlay.display().to_string().trim_start_matches('/'));
+    let args = json!(["--leader-elect=true", "--extensions", "--sandbox-concurrent-workers=200"]);
+    let container = json!({ "name": "agent-sandbox-controller", "args": args });
+    let patch = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": { "name": "agent-sandbox-controller", "namespace": "agent-sandbox-system" },
+        "spec": { "template": { "spec": { "containers": [container] } } },
+    });
+    let kustomization = json!({ "resources": [overlay], "patches": [{ "patch": patch.to_string() }] });
+    std::fs::write(folder.path().join("kustomization.yaml"), kustomization.to_string()).expect("a file");
+    let path = folder.path().display().to_string();
+    let rendered = setup.cluster.kubectl().run(&["kustomize", &path], None).await.expect("kustomize");
+    let rendered = documents(&rendered);
+    let is_operator = |d: &&Value| d["kind"] == "Deployment" && d["metadata"]["name"] == "agent-sandbox-controller";
+    let operator = rendered.iter().find(is_operator).expect("the Deployment of the operator");
+    let containers = operator["spec"]["template"]["spec"]["containers"].as_array().expect("containers");
+    assert_eq!(containers.len(), 1, "the patch names the container");
+    assert_eq!((&containers[0]["args"], &containers[0]["command"]), (&args, &json!(["/paddock", "operator"])));
+    let surface = json!({ "name": "PADDOCK_SURFACE", "value": "upstream" });
+    assert!(containers[0]["env"].as_array().expect("variables").contains(&surface), "{:#}", containers[0]);
 }
 
 pub(super) fn documents(yaml: &str) -> Vec<Value> {

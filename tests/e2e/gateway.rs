@@ -39,9 +39,9 @@ const ANSWER: Duration = Duration::from_secs(90);
 /// A gateway.
 pub(super) struct Gateway {
     pub(super) process: Process,
-    proxy: u16,
+    pub(super) proxy: u16,
     health: u16,
-    metrics: u16,
+    pub(super) metrics: u16,
 }
 
 impl Gateway {
@@ -74,8 +74,8 @@ impl Gateway {
         let [proxy, health, metrics] = eventually_some("the gateway has started", async || {
             let log = std::fs::read_to_string(process.log()).unwrap_or_default();
             let port = |name: &str| {
-                let (_, rest) = log.split_once(&format!("{name}: Some(127.0.0.1:"))?;
-                rest.split(')').next()?.parse::<u16>().ok()
+                let (_, rest) = log.split_once(&format!("{name}: Some("))?;
+                rest.split(')').next()?.rsplit(':').next()?.parse::<u16>().ok()
             };
             match [port("http"), port("health"), port("metrics")] {
                 [Some(proxy), Some(health), Some(metrics)] => Ok([proxy, health, metrics]),

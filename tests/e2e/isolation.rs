@@ -17,6 +17,7 @@ pub(super) fn tests() -> Vec<Test> {
         another_webhook_puts_no_generated_code_on_the_hosts_kernel,
         claim_gets_no_warm_pod_from_before_its_namespace_required_isolation,
         marker_of_a_template_isolates_its_sandboxes,
+        late_marker_of_a_claim_reaches_its_sandbox_and_stays,
         host_network_of_generated_code_is_refused,
         access_to_the_host_is_denied_to_generated_code_alone,
         pod_that_is_not_isolated_gets_no_new_code,
@@ -173,6 +174,43 @@ async fn marker_of_a_template_isolates_its_sandboxes() {
     let bound = ns.until(CLAIM, "marked", "Ready", ready).await;
     let isolated = ns.get(POD, text(&bound, "/status/sandbox/name")).await;
     assert_eq!((text(&isolated, "/spec/runtimeClassName"), label(&isolated, MARKER)), ("gvisor", "true"));
+}
+
+async fn late_marker_of_a_claim_reaches_its_sandbox_and_stays() {
+    let ns = namespace("late").await;
+    let mark = |value: Value| json!({ "metadata": { "labels": { MARKER: value } } });
+    let recorded = |s: &Value| s["status"]["isolation"]["generatedCode"] == true;
+    for (name, class) in [("isolated", Some("gvisor")), ("exposed", None)] {
+        let mut spec = pod()["spec"].clone();
+        if let Some(class) = class {
+            spec["runtimeClassName"] = class.into();
+        }
+        ns.create(template(name, json!({ "podTemplate": { "spec": spec } }))).await;
+        ns.create(pool(name, name, json!({ "replicas": 0 }))).await;
+        ns.create(claim(name, name, json!({}))).await;
+        let bound = ns.until(CLAIM, name, "Ready", ready).await;
+        let sandbox = text(&bound, "/status/sandbox/name").to_owned();
+        ns.merge(CLAIM, name, mark("true".into())).await;
+        let marked = ns.until(SANDBOX, &sandbox, "its status records the marker", recorded).await;
+        let problem = text(&marked, "/status/isolation/problem").to_owned();
+        match class {
+            Some(_) => {
+                assert_eq!(problem, "");
+                ns.until(POD, &sandbox, "the pod has the marker", |pod| label(pod, MARKER) == "true").await;
+            }
+            None => {
+                assert!(problem.contains("no RuntimeClass") && ready(&marked), "{problem}");
+                assert_eq!(label(&ns.get(POD, &sandbox).await, MARKER), "", "the pod cannot be isolated later");
+            }
+        }
+        // The record outlasts the label, so the next pod is isolated.
+        ns.merge(CLAIM, name, mark(Value::Null)).await;
+        ns.merge(SANDBOX, &sandbox, json!({ "spec": { "operatingMode": "Suspended" } })).await;
+        ns.until_gone(POD, &sandbox).await;
+        ns.merge(SANDBOX, &sandbox, json!({ "spec": { "operatingMode": "Running" } })).await;
+        let isolated = |p: &Value| text(p, "/spec/runtimeClassName") == "gvisor" && label(p, MARKER) == "true";
+        ns.until(POD, &sandbox, "its next pod is isolated", isolated).await;
+    }
 }
 
 async fn host_network_of_generated_code_is_refused() {

@@ -24,6 +24,7 @@ mod burst;
 mod children;
 mod claim;
 mod claim_data;
+mod connections;
 mod contract;
 mod cpu_use;
 mod crds;
@@ -39,6 +40,7 @@ mod http;
 mod idle;
 mod isolation;
 mod isolation_policies;
+mod isolation_rules;
 mod json;
 mod kinds;
 mod large;
@@ -108,6 +110,7 @@ pub(crate) fn tests() -> Vec<Test> {
         touched::tests(),
         idle::tests(),
         cpu_use::tests(),
+        connections::tests(),
         plugins::tests(),
         plugin_artifacts::tests(),
         plugin_objects::tests(),
@@ -119,6 +122,7 @@ pub(crate) fn tests() -> Vec<Test> {
         webhook::tests(),
         isolation::tests(),
         isolation_policies::tests(),
+        isolation_rules::tests(),
         forgery::tests(),
         observe::tests(),
         oracle::tests::tests(),

@@ -20,6 +20,7 @@ pub(super) fn tests() -> Vec<Test> {
         warm_sandbox_is_not_handed_out_without_its_policy,
         pool_that_moves_to_an_equal_template_hands_out_sandboxes_behind_its_policy,
         label_that_the_policy_selects_by_is_restored,
+        policies_of_two_names_with_one_hash_select_different_pods,
         policy_outlives_its_template,
         every_changed_field_of_the_policy_is_restored,
         default_rules_admit_public_addresses_and_the_clusters_dns,
@@ -28,6 +29,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 const HASH: &str = "agents.x-k8s.io/sandbox-template-ref-hash";
+const DIGEST: &str = "policy.paddock.dev/template-digest";
 const NOT_READY: &str = "NetworkPolicyNotReady";
 
 /// A quota that admits no NetworkPolicy.
@@ -142,6 +144,27 @@ async fn pool_that_moves_to_an_equal_template_hands_out_sandboxes_behind_its_pol
     ns.until_gone(NETWORK_POLICY, "py-v1-network-policy").await;
 }
 
+/// Both names have the 32-bit hash `f10c3da3`, and the rules of one policy would add to those of the other.
+async fn policies_of_two_names_with_one_hash_select_different_pods() {
+    let ns = namespace("one-hash").await;
+    let names = ["t", "xlgqwaaol"];
+    for name in names {
+        ns.create(template(name, json!({}))).await;
+        ns.create(pool(name, name, json!({ "replicas": 0 }))).await;
+        ns.create(claim(name, name, json!({}))).await;
+        ns.until(CLAIM, name, "Ready", ready).await;
+    }
+    let pods = [ns.get(POD, names[0]).await, ns.get(POD, names[1]).await];
+    assert_eq!(label(&pods[0], HASH), label(&pods[1], HASH), "clients compute this label");
+    for name in names {
+        let policy = ns.get(NETWORK_POLICY, &format!("{name}-network-policy")).await;
+        for pod in &pods {
+            let own = pod["metadata"]["name"] == name;
+            assert_eq!(selects(&policy, pod), own, "{name}: {}", pod["metadata"]["name"]);
+        }
+    }
+}
+
 async fn label_that_the_policy_selects_by_is_restored() {
     let ns = namespace("selected").await;
     ns.create(template("pen", json!({}))).await;
@@ -161,6 +184,8 @@ async fn label_that_the_policy_selects_by_is_restored() {
             ns.until(SANDBOX, given, "labelled again", |s| label(s, HASH) == hash).await;
             ns.merge(POD, given, json!({ "metadata": labels })).await;
             ns.until(POD, given, "selected again", |p| selects(&policy, p)).await;
+            ns.merge(POD, given, json!({ "metadata": { "labels": { DIGEST: value } } })).await;
+            ns.until(POD, given, "selected by its digest again", |p| selects(&policy, p)).await;
         }
         // A Sandbox that a user points to another template stays behind the policy of its own one.
         let other = json!({ "metadata": { "annotations": { "agents.x-k8s.io/sandbox-template-ref": "other" } } });
@@ -211,6 +236,7 @@ async fn every_changed_field_of_the_policy_is_restored() {
     let annotations = |p: &Value| p["metadata"]["annotations"].clone();
     for change in [
         json!({ "spec": { "podSelector": { "matchLabels": { HASH: null } } } }),
+        json!({ "spec": { "podSelector": { "matchLabels": { DIGEST: null } } } }),
         json!({ "spec": { "podSelector": { "matchLabels": { "a": "b" } } } }),
         json!({ "spec": { "podSelector": { "matchExpressions": [{ "key": "a", "operator": "Exists" }] } } }),
         json!({ "spec": { "policyTypes": ["Ingress"] } }),

@@ -40,14 +40,31 @@ const UPSTREAM: [(&str, &[&str]); 7] = [
     ),
     (
         "agent_sandboxes",
-        &["namespace", "ready_condition", "expired", "launch_type", "sandbox_template", "owned_by", "created_by"],
+        &[
+            "namespace",
+            "ready_condition",
+            "expired",
+            "launch_type",
+            "sandbox_template",
+            "owned_by",
+            "created_by",
+            "operating_mode",
+        ],
     ),
-    ("agent_sandbox_build_info", &[]),
+    (
+        "agent_sandbox_build_info",
+        &["git_version", "git_commit", "build_date", "go_version", "compiler", "platform", "implementation"],
+    ),
 ];
 
-const BUCKETS: [&str; 15] = [
+const CLAIM_BUCKETS: [&str; 15] = [
     "100", "250", "500", "750", "1000", "1250", "1500", "2000", "2500", "5000", "10000", "30000", "60000", "120000",
     "240000",
+];
+
+const CREATION_BUCKETS: [&str; 14] = [
+    "50", "100", "250", "500", "1000", "2500", "5000", "10000", "30000", "60000", "120000", "240000", "300000",
+    "600000",
 ];
 
 /// One warm claim, whose client writes the time of its request.
@@ -68,10 +85,15 @@ async fn dashboards_find_upstreams_metrics() {
     // The metrics also count the claims of other tests. This claim is counted when the watch delivers its Ready.
     let mine = format!("namespace=\"{}\"", ns.namespace);
     let is_mine = |l: &&str| l.starts_with("agent_sandbox_claim_creation_total") && l.contains(&mine);
+    let of_pool = [
+        format!("paddock_pool_arrivals_total{{{mine},pool=\"p\"}} 1"),
+        format!("paddock_pool_claims_total{{{mine},pool=\"p\",start=\"warm\"}} 1"),
+    ];
     let text = eventually_some("every series is there, and the claim is counted", async || {
         let text = setup().await.operator.metrics().await;
         let there = |name: &str| text.lines().any(|l| l.split(['{', ' ']).next() == Some(name));
-        let all = UPSTREAM.iter().all(|(name, _)| there(name)) && text.lines().any(|l| is_mine(&l));
+        let counted = of_pool.iter().all(|series| text.lines().any(|l| l == series));
+        let all = UPSTREAM.iter().all(|(name, _)| there(name)) && text.lines().any(|l| is_mine(&l)) && counted;
         if all { Ok(text) } else { Err(text) }
     })
     .await;
@@ -82,12 +104,19 @@ async fn dashboards_find_upstreams_metrics() {
             assert!(series.iter().all(|s| s.contains(&format!("{label}=\""))), "{name} has no {label}: {series:?}");
         }
     }
-    let of_claims = text.lines().filter(|l| l.starts_with("agent_sandbox_claim_startup_latency_ms_bucket"));
-    let bounds: BTreeSet<&str> = of_claims.filter_map(|l| l.split("le=\"").nth(1)?.split('"').next()).collect();
-    for bucket in BUCKETS {
-        assert!(bounds.contains(bucket), "no bucket {bucket}: {bounds:?}");
+    for (family, buckets) in [
+        ("agent_sandbox_claim_startup_latency_ms", &CLAIM_BUCKETS[..]),
+        ("agent_sandbox_claim_controller_startup_latency_ms", &CLAIM_BUCKETS[..]),
+        ("agent_sandbox_client_claim_startup_latency_ms", &CLAIM_BUCKETS[..]),
+        ("agent_sandbox_creation_latency_ms", &CREATION_BUCKETS[..]),
+    ] {
+        let of_family = text.lines().filter(|l| l.starts_with(&format!("{family}_bucket")));
+        let bounds: BTreeSet<&str> = of_family.filter_map(|l| l.split("le=\"").nth(1)?.split('"').next()).collect();
+        for bucket in buckets {
+            assert!(bounds.contains(bucket), "{family} has no bucket {bucket}: {bounds:?}");
+        }
+        assert!(bounds.contains("10"), "{family} has finer ones: {bounds:?}");
     }
-    assert!(bounds.contains("10"), "finer ones are there: {bounds:?}");
     let created = text.lines().find(is_mine).expect("it was just there");
     for label in ["launch_type=\"warm\"", "warmpool_name=\"p\"", "sandbox_template=\"observed\""] {
         assert!(created.contains(label), "{created}");

@@ -1,6 +1,6 @@
 //! Users who may write Pods and volume claims, and the policy that lets only an operator give them to a Sandbox.
 
-use paddock_cluster::{Cluster, Options, eventually};
+use paddock_cluster::{Cluster, Options, eventually, eventually_some};
 use serde_json::{Value, json};
 
 use super::json::uid;
@@ -18,6 +18,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 const REFUSED: Option<&str> = Some("only an operator of Sandboxes may make a Sandbox the controller");
+const KEPT: Option<&str> = Some("only an operator of Sandboxes may take a Pod or a PersistentVolumeClaim away");
 
 fn reference(api_version: &str, kind: &str, name: &str, uid: &str, controller: bool) -> Value {
     json!({ "apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": controller })
@@ -41,6 +42,12 @@ async fn only_an_operator_makes_a_sandbox_the_controller_of_a_pod_or_a_volume_cl
     let ns = TestNamespace::new(&cluster, "owners").await;
     let account = cluster.kubeconfig_for_service_account(NAMESPACE, ACCOUNT).await.expect("a token");
     let operator = operator::granted(&ns, &account).await;
+    // `kubectl delete sandbox --cascade=orphan` works.
+    let account = eventually_some("the garbage collector has its account", async || {
+        cluster.kubeconfig_for_service_account("kube-system", "generic-garbage-collector").await
+    })
+    .await;
+    let garbage_collector = ns.seen_by(&account).await;
     let user = ns.seen_by_new_user(&cluster, &["sandboxes", "pods", "persistentvolumeclaims"]).await;
 
     let made = ns.create(sandbox("s", json!({}))).await;
@@ -49,8 +56,9 @@ async fn only_an_operator_makes_a_sandbox_the_controller_of_a_pod_or_a_volume_cl
     let older = reference("agents.x-k8s.io/v1alpha1", "Sandbox", "s", uid(&made), true);
     let another = reference("agents.x-k8s.io/v1beta1", "Sandbox", "t", "another", true);
     let other_kind = reference("apps/v1", "ReplicaSet", "r", "r-1", true);
+    let keeper = reference("v1", "ConfigMap", "keeper", "k-1", false);
     let children = [(POD, pod()["spec"].clone()), (VOLUME_CLAIM, disk("d", "1Gi")["spec"].clone())];
-    let (mut users, mut operators) = (Table::default(), Table::default());
+    let (mut users, mut operators, mut collector) = (Table::default(), Table::default(), Table::default());
     let here = ns.namespace.as_str();
     for child in &children {
         let kind = child.0;
@@ -71,16 +79,20 @@ async fn only_an_operator_makes_a_sandbox_the_controller_of_a_pod_or_a_volume_cl
             ("given to a Sandbox", "free", owners(json!([controlling])), REFUSED),
             ("given an owner that does not control it", "free", owners(json!([plain])), None),
             ("a label", "taken", json!({ "metadata": { "labels": { "a": "b" } } }), None),
-            ("taken away", "taken", owners(Value::Null), None),
+            ("taken away", "taken", owners(Value::Null), KEPT),
+            ("owned and not controlled any more", "taken", owners(json!([plain])), KEPT),
+            ("another owner beside the Sandbox", "taken", owners(json!([controlling, keeper])), None),
             ("the older version of the owner", "taken", owners(json!([older])), None),
         ] {
             users.patch(what, &ns, (kind, name, change), refused);
         }
         operators.create("controlled by a Sandbox", here, (kind, owned(child, "x", json!([controlling]))), None);
+        collector.patch("orphaned", &ns, (kind, "taken", owners(Value::Null)), None);
     }
     // API servers receive the policies through a watch of their own.
     let given = owned(&children[0], "x", json!([controlling]));
     eventually("the policy is in force", async || user.dry_run(&given).await.is_err()).await;
     users.check(&user).await;
     operators.check(&operator).await;
+    collector.check(&garbage_collector).await;
 }

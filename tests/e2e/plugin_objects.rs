@@ -76,7 +76,7 @@ impl Scene {
         self.ns.kubectl_output(&["apply", "-f", "-"], Some(&object.to_string())).await
     }
 
-    async fn wait(&self, kind: &str) {
+    pub(super) async fn wait(&self, kind: &str) {
         let object = format!("{kind}/{}", self.name);
         let wait = ["wait", "--for=condition=Ready", "--timeout=60s", &object];
         if let Err(error) = self.ns.kubectl(&wait, None).await {
@@ -329,7 +329,21 @@ async fn wrong_plugins_and_policies_are_refused_by_the_schema() {
             vec!["spec.limits.deadline", "5ms to 2s"],
         ),
         (dotted, vec!["metadata.name must consist of"]),
-        (policy(json!({ "plugin": "p" })), vec!["spec.hook", "Required"]),
+        (policy(json!({})), vec!["spec", "exactly one of plugin and isolation"]),
+        (policy(json!({ "plugin": "p" })), vec!["spec.hook", "must be given with plugin"]),
+        (
+            policy(json!({ "plugin": "p", "hook": "idle", "isolation": { "allow": ["hostPID"] } })),
+            vec!["spec", "exactly one of plugin and isolation"],
+        ),
+        (policy(json!({ "hook": "idle", "isolation": { "allow": ["hostPID"] } })), vec!["spec.hook", "left out"]),
+        (policy(json!({ "isolation": {} })), vec!["spec.isolation", "allow or runtimeClasses"]),
+        (policy(json!({ "isolation": { "allow": [] } })), vec!["spec.isolation.allow"]),
+        (policy(json!({ "isolation": { "allow": ["hostpid"] } })), vec!["spec.isolation.allow[0]"]),
+        (policy(json!({ "isolation": { "runtimeClasses": [] } })), vec!["spec.isolation.runtimeClasses"]),
+        (
+            policy(json!({ "mode": "Shadow", "isolation": { "allow": ["hostPID"] } })),
+            vec!["spec.isolation", "only namespaceSelector"],
+        ),
         (policy(json!({ "plugin": "p", "hook": "sleep" })), vec!["spec.hook", "pool-size"]),
         (policy(json!({ "plugin": "p", "hook": "idle", "kinds": ["Pod"] })), vec!["spec.kinds", "admission"]),
         (
@@ -369,7 +383,9 @@ async fn wrong_plugins_and_policies_are_refused_by_the_schema() {
         { "key": "a", "operator": "In", "values": ["b"] }, { "key": "a", "operator": "NotIn", "values": ["c"] },
         { "key": "a", "operator": "Exists" }, { "key": "b", "operator": "DoesNotExist" },
     ]);
-    for good in [good, policy(selected)] {
+    let isolation =
+        json!({ "namespaceSelector": {}, "isolation": { "allow": ["hostPID"], "runtimeClasses": ["kata"] } });
+    for good in [good, policy(selected), policy(isolation)] {
         let dry_run = ["apply", "--dry-run=server", "-f", "-"];
         let admitted = scene.ns.kubectl_output(&dry_run, Some(&good.to_string())).await;
         assert!(admitted.contains("created (server dry run)"), "{admitted}");

@@ -29,6 +29,7 @@ pub(super) fn tests() -> Vec<Test> {
         quick_resume_waits_for_the_terminating_pod,
         volume_claim_of_another_owner_is_not_mounted,
         an_evicted_pod_is_replaced,
+        long_message_about_a_refused_pod_is_reported_in_short,
         a_pod_that_ends_finishes_its_sandbox,
         deleted_sandbox_leaves_no_objects,
     ]
@@ -372,6 +373,20 @@ async fn an_evicted_pod_is_replaced() {
     .await;
     ns.until(POD, "moved", "another", |p| uid(p) != uid(&pod)).await;
     ns.until(SANDBOX, "moved", "Ready again", ready).await;
+}
+
+/// The API server repeats the refused value in its message, which is then larger than a status may be.
+async fn long_message_about_a_refused_pod_is_reported_in_short() {
+    let ns = namespace("wordy").await;
+    let searches = |searches: Value| json!({ "podTemplate": { "spec": { "dnsConfig": { "searches": searches } } } });
+    ns.create(sandbox("wordy", searches(json!(vec!["a"; 20_000])))).await;
+    let refused = |s: &Value| message(s, "Ready").contains("the API server refused");
+    let reported = ns.until(SANDBOX, "wordy", "reports it", refused).await;
+    assert_eq!(reason(&reported, "Ready"), "ReconcilerError");
+    assert!(message(&reported, "Ready").len() < 2048, "{} bytes", message(&reported, "Ready").len());
+    // The pod is tried again.
+    ns.merge(SANDBOX, "wordy", json!({ "spec": searches(Value::Null) })).await;
+    ns.until(SANDBOX, "wordy", "Ready", ready).await;
 }
 
 async fn a_pod_that_ends_finishes_its_sandbox() {

@@ -7,7 +7,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::json::{label, message, name, ready, text, uid};
-use super::kinds::{CLAIM, EVENT, POD, POOL, RESOURCE_QUOTA, SANDBOX};
+use super::kinds::{CLAIM, EVENT, Kind, POD, POOL, RESOURCE_QUOTA, SANDBOX, TEMPLATE};
 use super::latency::claim_latency;
 use super::manifests::{claim, object, pool, template};
 use super::namespace::TestNamespace;
@@ -41,10 +41,12 @@ enum Act {
     LabelPodAndUndo,
     /// Another image for a moment, after several tolerations that could explain the changes.
     SetImageAndUndo,
+    OwnSandbox,
+    OwnPod,
 }
 
 impl Act {
-    const ALL: [Act; 12] = [
+    const ALL: [Act; 14] = [
         Act::Exec,
         Act::PortForward,
         Act::LabelSandbox,
@@ -57,6 +59,8 @@ impl Act {
         Act::AddEphemeralContainer,
         Act::LabelPodAndUndo,
         Act::SetImageAndUndo,
+        Act::OwnSandbox,
+        Act::OwnPod,
     ];
 
     async fn on(self, ns: &TestNamespace, member: &str) {
@@ -104,8 +108,19 @@ impl Act {
                 patch(ns, member, None, &image).await;
                 patch(ns, member, None, &original).await;
             }
+            Act::OwnSandbox => own(ns, SANDBOX, member).await,
+            Act::OwnPod => own(ns, POD, member).await,
         }
     }
+}
+
+/// Adds an owner to an object. The garbage collector keeps the object for as long as this owner exists.
+async fn own(ns: &TestNamespace, kind: Kind, name: &str) {
+    let keeper = ns.get(TEMPLATE, "t").await;
+    let keeper = json!({ "apiVersion": TEMPLATE.0, "kind": TEMPLATE.1, "name": "t", "uid": uid(&keeper) });
+    let mut owners = ns.get(kind, name).await["metadata"]["ownerReferences"].clone();
+    owners.as_array_mut().expect("the controller").push(keeper);
+    ns.merge(kind, name, json!({ "metadata": { "ownerReferences": owners } })).await;
 }
 
 /// Changes a Pod by a strategic merge patch, as kubectl does.

@@ -4,7 +4,7 @@
 use paddock_cluster::eventually;
 use serde_json::{Value, json};
 
-use super::json::{condition, name, ready, reason, text, uid};
+use super::json::{condition, deleting, name, ready, reason, text, uid};
 use super::kinds::{CLAIM, EVENT, Kind, POD, POOL, RESOURCE_QUOTA, SANDBOX, SEED_CLAIM, SEED_POOL, SEED_TEMPLATE};
 use super::manifests::{claim, disk, object, pod, pool, sandbox, seconds_from_now, template};
 use super::namespace::TestNamespace;
@@ -192,7 +192,9 @@ async fn sandbox_has_upstreams_status_in_every_state() {
     until(&ns, SANDBOX, "c", &[suspending, not_owned], json!({})).await;
     let foreign = "Pod foreign exists and does not belong to this Sandbox";
     let blocked = says("Ready", "False", "ReconcilerError", foreign);
-    until(&ns, SANDBOX, "foreign", &[blocked, not_suspended()], json!({})).await;
+    let cannot = "Pod state is unknown. Pod scheduling cannot be determined";
+    let unknown = says("PodScheduled", "Unknown", "PodSchedulingUnknown", cannot);
+    until(&ns, SANDBOX, "foreign", &[blocked, not_suspended(), unknown.clone()], json!({})).await;
 
     // It owns two pods.
     ns.create(sandbox("two", json!({}))).await;
@@ -201,7 +203,11 @@ async fn sandbox_has_upstreams_status_in_every_state() {
     second["metadata"]["ownerReferences"] = ns.get(POD, "two").await["metadata"]["ownerReferences"].clone();
     ns.create(second).await;
     let two = says("Ready", "False", "MultiplePods", "Sandbox has more than one pod: two, two-2");
-    until(&ns, SANDBOX, "two", &[two, not_suspended()], selected("two")).await;
+    until(&ns, SANDBOX, "two", &[two.clone(), not_suspended(), unknown.clone()], selected("two")).await;
+    ns.merge(SANDBOX, "two", mode("Suspended")).await;
+    let cannot = "Pod state is unknown. Sandbox suspension cannot be confirmed";
+    let unconfirmed = says("Suspended", "Unknown", "PodStateUnknown", cannot);
+    until(&ns, SANDBOX, "two", &[two, unconfirmed, unknown], selected("two")).await;
 
     // The pod ends: well, badly, and at its deadline, after which it is not replaced although it always restarts.
     let never = json!({ "podTemplate": { "spec": { "restartPolicy": "Never" } } });
@@ -219,10 +225,27 @@ async fn sandbox_has_upstreams_status_in_every_state() {
         until(&ns, SANDBOX, name, &[finished, scheduled(), ready, not_suspended()], selected(name)).await;
     }
 
-    // Expired and retained.
-    ns.merge(SANDBOX, "b", json!({ "spec": { "shutdownTime": seconds_from_now(-1) } })).await;
-    let expired = says("Ready", "False", "SandboxExpired", "Sandbox has expired");
-    until(&ns, SANDBOX, "b", &[expired, not_suspended()], json!({})).await;
+    // Expired and retained: running, suspended, and with its work done.
+    ns.create(sandbox("rests", json!({ "operatingMode": "Suspended" }))).await;
+    ns.until(SANDBOX, "rests", "suspended", |s| reason(s, "Suspended") == "PodTerminated").await;
+    let done = says("Finished", "True", "PodSucceeded", "Pod completed successfully");
+    let stopped = says("Suspended", "True", "PodTerminated", "Pod has been terminated. Sandbox is suspended");
+    let cases = [("b", vec![not_suspended()]), ("rests", vec![stopped]), ("well", vec![not_suspended(), done])];
+    for (name, mut conditions) in cases {
+        ns.merge(SANDBOX, name, json!({ "spec": { "shutdownTime": seconds_from_now(-1) } })).await;
+        conditions.push(says("Ready", "False", "SandboxExpired", "Sandbox has expired"));
+        until(&ns, SANDBOX, name, &conditions, json!({})).await;
+    }
+
+    // An end that deletes says so first.
+    ns.create(sandbox("ends", json!({}))).await;
+    ns.until(SANDBOX, "ends", "Ready", ready).await;
+    ns.merge(SANDBOX, "ends", finalizer(true)).await;
+    let ending = json!({ "shutdownTime": seconds_from_now(-1), "shutdownPolicy": "Delete" });
+    ns.merge(SANDBOX, "ends", json!({ "spec": ending })).await;
+    ns.until(SANDBOX, "ends", "says so", |s| deleting(s) && reason(s, "Ready") == "SandboxExpired").await;
+    ns.merge(SANDBOX, "ends", finalizer(false)).await;
+    ns.until_gone(SANDBOX, "ends").await;
 
     for wanted in [
         "SandboxPodCreated",
@@ -345,20 +368,30 @@ async fn claim_has_upstreams_status_in_every_state() {
     // The Sandbox of a claim that has expired is deleted. The claim still says that its work was done.
     let passed = json!({ "spec": { "lifecycle": { "shutdownTime": seconds_from_now(-1) } } });
     ns.merge(CLAIM, "never", passed.clone()).await;
-    let expired = says("Ready", "False", "ClaimExpired", "the claim has ended; its Sandbox is deleted");
+    let expired = says("Ready", "False", "ClaimExpired", "Claim expired. Sandbox cleanup initiated.");
     ns.until_gone(SANDBOX, "never").await;
     let over = ns.until(CLAIM, "never", "expired", |c| reason(c, "Ready") == "ClaimExpired").await;
     let kept = condition(&over, "Finished").cloned().expect("the condition stays");
     assert_eq!((&kept["status"], &kept["reason"]), (&finished["status"], &finished["reason"]));
     ns.merge(CLAIM, "slow", passed).await;
     until(&ns, CLAIM, "slow", &[expired], of_sandbox("slow")).await;
+    // An end that deletes says so first, however long the deletion takes.
+    ns.create(claim("ends", "slow", json!({}))).await;
+    until(&ns, CLAIM, "ends", &[waits("Pod exists with phase: Pending")], of_sandbox("ends")).await;
+    ns.merge(CLAIM, "ends", finalizer(true)).await;
+    let ending = json!({ "shutdownTime": seconds_from_now(-1), "shutdownPolicy": "Delete" });
+    ns.merge(CLAIM, "ends", json!({ "spec": { "lifecycle": ending } })).await;
+    ns.until(CLAIM, "ends", "says so", |c| deleting(c) && reason(c, "Ready") == "ClaimExpired").await;
+    ns.merge(CLAIM, "ends", finalizer(false)).await;
+    ns.until_gone(CLAIM, "ends").await;
 
     let given = text(&ns.get(CLAIM, "warm").await, "/status/sandbox/name").to_owned();
     ns.merge(SANDBOX, &given, json!({ "spec": { "shutdownTime": seconds_from_now(-1) } })).await;
-    let expired = says("Ready", "False", "SandboxExpired", "Sandbox has expired");
+    let alone = "Underlying Sandbox resource has expired independently of the Claim.";
+    let expired = says("Ready", "False", "SandboxExpired", alone);
     until(&ns, CLAIM, "warm", &[expired], of_sandbox(&given)).await;
     ns.delete(SANDBOX, &given).await;
-    let gone = says("Ready", "False", "SandboxMissing", "the Sandbox of this claim is gone");
+    let gone = says("Ready", "False", "SandboxMissing", "Sandbox does not exist");
     until(&ns, CLAIM, "warm", &[gone], of_sandbox(&given)).await;
 }
 
@@ -377,12 +410,12 @@ async fn claim_that_gets_no_sandbox_says_why() {
     let volumes = json!({ "volumeClaimTemplates": [disk("home", "1Gi")] });
     let denied_pod = format!("Pod/{}/denied: the API server refused: …", ns.namespace);
     let cases = [
-        ("no-pool", "nowhere", json!({}), no("WarmPoolNotFound", "SandboxWarmPool nowhere does not exist"), None),
+        ("no-pool", "nowhere", json!({}), no("WarmPoolNotFound", "SandboxWarmPool \"nowhere\" not found"), None),
         (
             "no-template",
             "no-template",
             json!({}),
-            no("TemplateNotFound", "SandboxTemplate nowhere does not exist"),
+            no("TemplateNotFound", "SandboxTemplate \"nowhere\" not found"),
             None,
         ),
         ("label", "p", label, no("InvalidMetadata", "spec.additionalPodMetadata.labels[example.com/team]…"), None),

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use paddock_api::PortRange;
 use paddock_api::kind::{Key, Kind};
+use paddock_api::{PortRange, SandboxPolicySpec};
 use paddock_core::binding::{Binding, FailurePolicy, Selector};
 use paddock_core::cpu_use::PodCpuUse;
+use paddock_core::isolation::IsolationRule;
 use paddock_core::manifest;
 use paddock_core::network_policy::is_template;
 use paddock_core::object::Object;
@@ -36,6 +37,7 @@ pub(super) struct Scenario {
     cpu: Option<Vec<PodCpuUse>>,
     answers: Vec<(String, Result<Answer, Failure>)>,
     plugins: Vec<Binding>,
+    rules: Vec<IsolationRule>,
 }
 
 /// An earlier reconcile.
@@ -74,6 +76,9 @@ struct Head {
     /// The bindings of plugins beside the built-ins.
     #[serde(default)]
     plugins: Vec<PluginHead>,
+    /// The SandboxPolicies with rules about isolation, by name.
+    #[serde(default)]
+    policies: BTreeMap<String, SandboxPolicySpec>,
     /// Answers by hook or by the name of a binding. The stand-ins of the built-ins give all other answers.
     #[serde(default)]
     answers: BTreeMap<String, Value>,
@@ -179,6 +184,9 @@ impl Scenario {
             .collect();
         let answers: Result<Vec<_>, String> =
             head.answers.into_iter().map(|(n, a)| Ok((n.clone(), answer(&n, a)?))).collect();
+        let rules = head.policies.iter().map(|(name, spec)| {
+            IsolationRule::of(name, spec)?.ok_or_else(|| format!("the policy {name} has no rules about isolation"))
+        });
         Ok(Self {
             title: head.scenario,
             now: head.now,
@@ -191,6 +199,7 @@ impl Scenario {
             cpu: head.cpu.map(|all| all.into_iter().map(CpuHead::sample).collect()),
             answers: answers?,
             plugins: head.plugins.into_iter().map(PluginHead::binding).collect(),
+            rules: rules.collect::<Result<_, _>>()?,
         })
     }
 
@@ -211,6 +220,7 @@ impl Scenario {
         for binding in &self.plugins {
             plugins.bind(binding.clone());
         }
+        plugins.isolate(self.rules.clone());
         plugins
     }
 }

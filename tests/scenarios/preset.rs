@@ -4,6 +4,9 @@
 //! merge patch of the object, and `podWith` is a JSON merge patch of the Sandbox's Pod. Every omitted value has the
 //! default below.
 
+use std::collections::BTreeMap;
+
+use paddock_core::network_policy::selection_labels;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -251,7 +254,7 @@ impl Sandbox {
             "metadata": {
                 "name": name,
                 "uid": format!("uid-of-pod-of-{name}"),
-                "labels": { "agents.x-k8s.io/sandbox-template-ref-hash": name_hash(template) },
+                "labels": BTreeMap::from(selection_labels(template)),
                 "ownerReferences": [{
                     "apiVersion": CORE, "kind": "Sandbox", "name": name,
                     "uid": format!("uid-of-{name}"), "controller": true,

@@ -332,7 +332,8 @@ fn use_sandbox(api: &mut Api, rng: &mut Rng) {
 
 /// Another client changes what brings a pod behind the NetworkPolicy of its template.
 fn tamper(api: &mut Api, rng: &mut Rng) {
-    let label = "agents.x-k8s.io/sandbox-template-ref-hash";
+    let label =
+        if rng.bool() { "agents.x-k8s.io/sandbox-template-ref-hash" } else { "policy.paddock.dev/template-digest" };
     let value = if rng.bool() { Value::Null } else { "0".into() };
     let (resource, change) = match rng.u8(..3) {
         0 => (Resource::NETWORK_POLICY, json!({ "spec": { "podSelector": { "matchLabels": { label: value } } } })),

@@ -37,8 +37,8 @@ const DEFAULT_NAMESPACE: &str = "default";
     after_help = "\
 Audited are Sandboxes, SandboxTemplates, SandboxWarmPools and SandboxClaims in both API shapes, Pods, and the pod templates
 of Deployments, StatefulSets, DaemonSets, ReplicaSets, ReplicationControllers, Jobs and CronJobs. The RuntimeClasses,
-Namespaces, ServiceAccounts and PersistentVolumeClaims among the manifests, or in the cluster, say what isolates and what is
-shared. docs/audit.md lists the rules.
+Namespaces, SandboxPolicies, ServiceAccounts and PersistentVolumeClaims among the manifests, or in the cluster, say what
+isolates and what is shared. docs/audit.md lists the rules.
 
 The exit code is 1 if a finding has the level of --fail-on or a higher one. It is 2 if a flag or a file is wrong, or if the
 cluster cannot be read.

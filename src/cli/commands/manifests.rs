@@ -136,3 +136,57 @@ pub(crate) fn run(args: ManifestsArgs) -> anyhow::Result<()> {
     };
     print(&yaml(&manifests::all(&settings))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use paddock_api::kind::ApiShape;
+
+    use super::*;
+    use crate::commands::operator::OperatorArgs;
+    use crate::values::parsed;
+
+    /// A variable that no flag has would be ignored in silence.
+    #[test]
+    fn each_variable_of_the_operator_is_that_of_a_flag_and_has_a_valid_value() {
+        let command = OperatorArgs::augment_args(clap::Command::new("paddock"));
+        for settings in [
+            Settings::default(),
+            Settings {
+                shapes: ApiShapes::Only(ApiShape::Upstream),
+                throttle: true,
+                isolation_policies: true,
+                webhook: Webhook::Owned { host: None },
+                ..Settings::default()
+            },
+            Settings {
+                shapes: ApiShapes::Only(ApiShape::Seed),
+                served_namespace: Some("team".to_owned()),
+                webhook: Webhook::Mounted,
+                cpu_metrics: false,
+                gateway: false,
+                ..Settings::default()
+            },
+            Settings { extensions: false, webhook: Webhook::Off, ..Settings::default() },
+        ] {
+            let documents = manifests::all(&settings);
+            let is_operator = |document: &&serde_json::Value| {
+                document["kind"] == "Deployment" && document["metadata"]["name"] == object::OPERATOR_DEPLOYMENT
+            };
+            let deployment = documents.iter().find(is_operator).unwrap();
+            let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+            let args = container["args"].as_array().unwrap().iter();
+            let mut flags: Vec<String> = args.map(|arg| arg.as_str().unwrap().to_owned()).collect();
+            for variable in container["env"].as_array().unwrap() {
+                let name = variable["name"].as_str().unwrap();
+                let Some(value) = variable["value"].as_str() else { continue };
+                let sets = |arg: &&clap::Arg| arg.get_env().is_some_and(|env| env == name);
+                let flag = command.get_arguments().find(sets).and_then(clap::Arg::get_long);
+                flags.push(format!("--{}={value}", flag.unwrap_or_else(|| panic!("{name} sets no flag"))));
+            }
+            let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+            if let Err(error) = parsed::<OperatorArgs>(&flags) {
+                panic!("{flags:?}: {error}");
+            }
+        }
+    }
+}

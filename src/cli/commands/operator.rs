@@ -1,8 +1,11 @@
 //! `paddock operator`: from flags to a running operator, until SIGTERM or SIGINT.
 
+mod connections;
 mod flags;
+mod label_domains;
 mod record;
 mod registry;
+mod upstream;
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -19,17 +22,22 @@ use paddock_operator::queue::Workers;
 use paddock_operator::webhook::{Certificate, ClientConfig, Deployed, Registration, Workload};
 use paddock_operator::write::DisabledEvents;
 use paddock_operator::{Config, Leadership, MetricsAccess, WebhookSetup};
+use tracing::info;
 
 pub(crate) use self::flags::OperatorArgs;
 use self::flags::{LeadershipArgs, TcpWakeArgs, WebhookArgs, WhoRegisters};
+use self::label_domains::label_domains;
 use crate::commands::process::{self, shutdown};
 
 /// Runs until a signal.
 pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<()> {
-    process::run("paddock-operator", &args.log.clone(), serve(args))
+    process::run("paddock-operator", &args.upstream.log(&args.log), serve(args))
 }
 
 async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
+    for flag in args.upstream.without_effect() {
+        info!(flag, "this flag of upstream's controller has no effect");
+    }
     let kube = cluster::config(args.cluster.kubeconfig.as_deref(), args.cluster.context.as_deref()).await?;
     let config = config(args, &kube.default_namespace)?;
     let shutdown = shutdown()?;
@@ -45,11 +53,13 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         sandboxes,
         registry,
         tcp_wake,
+        connections,
         work,
         listen,
         webhook,
         record,
         reports,
+        upstream: _,
         log: _,
     } = args;
     let in_cluster = cluster.kubeconfig.is_none();
@@ -61,6 +71,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
     // Whoever says where the leases are has said where the operator lives.
     let own_namespace = leadership.leader_election_namespace.clone().unwrap_or_else(|| own_namespace.to_owned());
     let tcp_wake = tcp_wake_settings(tcp_wake, pod.as_ref(), cluster.namespace.as_deref())?;
+    let (connections, connections_interval) = connections.config();
     let annotation_domains = sandboxes.claim_annotation_domain;
     let ignored_label_domains =
         POOL_IGNORED_LABEL_DOMAINS.map(str::to_owned).into_iter().chain(work.pool_ignore_label_domain);
@@ -70,11 +81,12 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         init_image: sandboxes.init_image,
         throttle_cpu: sandboxes.throttle_cpu,
         cpu_metrics_interval: sandboxes.cpu_metrics_interval,
+        connections_interval,
         exec_hold: sandboxes.exec_hold,
         keep_awake_at_most: sandboxes.keep_awake_at_most,
         reserve_for: sandboxes.warm_reservation_ttl,
         managed_fields_at_claim: sandboxes.managed_fields_at_claim,
-        label_domains: sandboxes.claim_label_domain,
+        label_domains: label_domains(sandboxes.claim_label_domain, &sandboxes.claim_label_domains_file)?,
         annotation_domains: CLAIM_ANNOTATION_DOMAINS.map(str::to_owned).into_iter().chain(annotation_domains).collect(),
         isolated_handlers: sandboxes.isolation.isolated_handler,
         isolation_allow: sandboxes.isolation.isolation_allow.into_iter().collect(),
@@ -130,6 +142,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         plugin_cache_dir: sandboxes.plugin_cache_dir,
         plugin_memory: sandboxes.plugin_memory_budget,
         registry: registry.config()?,
+        connections,
         record: record.config(),
         seed,
     })

@@ -37,6 +37,9 @@ pub(crate) struct LogArgs {
     /// such as OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and OTEL_EXPORTER_OTLP_HEADERS. If absent, there are no spans.
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT", help_heading = "Traces")]
     pub(crate) otlp_endpoint: Option<String>,
+    /// Whether there are spans at all. A flag of upstream's controller turns them off.
+    #[arg(skip = true)]
+    pub(crate) spans: bool,
 }
 
 impl LogArgs {
@@ -54,7 +57,11 @@ pub(crate) fn run(
     process: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    let traces = Traces::start(service, log.otlp_endpoint.as_deref(), runtime.handle())?;
+    let traces = if log.spans {
+        Traces::start(service, log.otlp_endpoint.as_deref(), runtime.handle())?
+    } else {
+        Traces::none()
+    };
     log.init(&traces)?;
     let ended = runtime.block_on(process);
     traces.end();

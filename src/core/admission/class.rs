@@ -3,7 +3,8 @@
 use super::chain::wrong_hook;
 use crate::question::{Answer, ClassChoice, Hook, RuntimeClassAnswer, RuntimeClassFact};
 
-/// Accepts the answer of a runtime-class plugin, if the class exists. For generated code, the class must also isolate.
+/// Accepts the answer of a runtime-class plugin, if the class is among those of the question. For generated code, the class
+/// must also isolate.
 ///
 /// # Errors
 /// The reason why the answer is not accepted.
@@ -19,6 +20,9 @@ pub fn accept_class(
         }
         ClassChoice::Default | ClassChoice::Refuse => {}
         ClassChoice::Class(name) => match classes.iter().find(|c| c.name == *name) {
+            None if generated_code => {
+                return Err(format!("there is no RuntimeClass {name} that the namespace may use"));
+            }
             None => return Err(format!("there is no RuntimeClass {name}")),
             Some(class) if generated_code && !class.isolated => {
                 return Err(format!("RuntimeClass {name} does not isolate from the host's kernel"));

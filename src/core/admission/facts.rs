@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use paddock_api::kind::Kind;
+use paddock_api::names::label;
 
 use super::activity::connects;
 use super::defaults::first_observed;
@@ -21,9 +22,15 @@ impl Context {
         let updates_sandbox = review.operation == Verb::Update
             && review.resource == Kind::Sandbox.plural()
             && review.group == Kind::Sandbox.group();
+        let missing = missing(world, review, (connected, watched));
+        let namespace_labels = match missing {
+            // The API server gives each namespace this label.
+            Some(Missing::Namespace) => [(label::NAMESPACE_NAME.to_owned(), review.namespace.clone())].into(),
+            Some(Missing::FreshLabels | Missing::Connected) | None => world.namespace_labels(&review.namespace),
+        };
         Self {
-            namespace_labels: world.namespace_labels(&review.namespace),
-            missing: missing(world, review, (connected, watched)),
+            namespace_labels,
+            missing,
             classes: world.classes().clone(),
             bindings: world.bindings().clone(),
             settings: world.settings().clone(),

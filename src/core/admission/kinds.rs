@@ -6,7 +6,6 @@
 //! name objects that do not exist.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use paddock_api::kind::{Class, Kind, OwnKind};
@@ -21,10 +20,13 @@ use super::state::{Halt, ReviewState, Subject, deny_fields};
 use super::{defaults, pods, warnings};
 use crate::awake::Wishes;
 use crate::isolation::{ClassRule, PodFields};
+use crate::manifest;
 use crate::marker::{MARKER_PLACES, Marker, marker_of_object};
 use crate::model::{self, FieldError, FieldErrors};
+use crate::network_policy;
+use crate::object::budget;
 use crate::object::json::string_map;
-use crate::object::{TextMap, budget};
+use crate::settings::NetworkSettings;
 
 pub(super) fn check(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     if state.review.entry == Entry::OwnedSandboxes {
@@ -70,7 +72,7 @@ pub(super) fn ask_again(state: &mut ReviewState<'_>) -> Result<(), Halt> {
 fn is_valid(state: &ReviewState<'_>, kind: Kind) -> bool {
     let read = read(kind, &state.object);
     problems(state, kind, &read, &state.object).is_empty()
-        && read.claim.is_some_and(|claim| metadata_errors(state, &claim).is_empty())
+        && read.claim.is_some_and(|claim| errors_of_status(state, &claim).is_empty())
 }
 
 /// The labels with which selectors are compared: those of the pod template, overridden by those of the object. A `false`
@@ -112,7 +114,7 @@ fn not_forged(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
             )
         })
         .collect();
-    if forged.is_empty() { Ok(()) } else { Err(deny_fields(Why::Forged, forged)) }
+    if forged.is_empty() { Ok(()) } else { Err(deny_fields(Why::Forged, model::shortened(forged))) }
 }
 
 fn owners(object: &Value) -> Vec<OwnerReference> {
@@ -222,9 +224,9 @@ fn marked_in_time(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     let class = status["runtimeClass"]["name"].as_str();
     let isolated = class.is_some_and(|name| state.context.classes.iter().any(|c| c.name == name && c.isolated));
     let runs = warnings::runs(old);
-    let exposed_by = match &state.context.exposed_by {
-        Some(part) => format!(" ({part})"),
-        None if runs && !isolated => String::new(),
+    let how = match &state.context.exposed_by {
+        Some(part) => format!("with {part},"),
+        None if runs && !isolated => "without isolation".to_owned(),
         None => return Ok(()),
     };
     Err(deny_fields(
@@ -232,8 +234,8 @@ fn marked_in_time(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
         vec![FieldError::new(
             format!("metadata.labels[{}]", label::GENERATED_CODE),
             format!(
-                "the pod of the Sandbox runs without isolation{exposed_by} and cannot be isolated later; suspend the \
-                 Sandbox, set the label, and resume it"
+                "the pod of the Sandbox runs {how} and cannot be isolated later; suspend the Sandbox, set the label, and \
+                 resume it"
             ),
         )],
     ))
@@ -279,10 +281,9 @@ fn parses(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
         );
     }
     if let Some(claim) = read.claim {
-        // This is not a denial. Clients expect `InvalidMetadata` in the status of the claim, where the template is
-        // known too.
+        // This is not a denial. Clients expect the problem in the status of the claim, where the template is known too.
         let of_template = state.context.claim_problems.iter().cloned();
-        for error in metadata_errors(state, &claim).into_iter().chain(of_template) {
+        for error in errors_of_status(state, &claim).into_iter().chain(of_template) {
             state.warn(&format!("{error}; the claim will not become Ready"));
         }
     }
@@ -301,11 +302,12 @@ fn problems(state: &ReviewState<'_>, kind: Kind, read: &Read, object: &Value) ->
     errors
 }
 
-/// The labels and annotations that a claim may not add to its pod, whatever its template contains.
-fn metadata_errors(state: &ReviewState<'_>, claim: &model::Claim) -> Vec<FieldError> {
-    let template = model::Pod { labels: TextMap::default(), annotations: TextMap::default(), spec: Arc::default() };
-    let checked = model::check_claim_metadata(claim, &template, &state.context.settings);
-    checked.err().map(FieldErrors::into_vec).unwrap_or_default()
+/// What keeps a claim from its Sandbox whatever its template contains: labels and annotations that it may not add to its
+/// pod, and variables and volume claims that are not valid.
+fn errors_of_status(state: &ReviewState<'_>, claim: &model::Claim) -> Vec<FieldError> {
+    let checked = model::check_claim_metadata(claim, &model::Pod::default(), &state.context.settings);
+    let kept = [&claim.env_errors, &claim.volume_errors].into_iter().flatten().flat_map(FieldErrors::as_slice);
+    checked.err().map(FieldErrors::into_vec).unwrap_or_default().into_iter().chain(kept.cloned()).collect()
 }
 
 /// The path of a field from its JSON pointer.
@@ -317,13 +319,18 @@ fn dotted(pointer: &str) -> String {
 /// be isolated. A class that does not exist is not an error, because it may be created later. The pod waits for it.
 fn isolation(state: &ReviewState<'_>, object: &Value) -> Vec<FieldError> {
     let mut errors = marker_errors(object);
-    if marker_of_object(object).is_generated_code() || state.namespace_isolates() {
+    if must_be_isolated(state, object) {
         let isolation = state.context.isolation();
         for pod in PodFields::of_own(object) {
             errors.extend(isolation.judge(&pod, ClassRule::IfKnown, &isolation.what_to_set()));
         }
     }
     errors
+}
+
+/// Whether the pods of an object have to be isolated.
+pub(super) fn must_be_isolated(state: &ReviewState<'_>, object: &Value) -> bool {
+    marker_of_object(object).is_generated_code() || state.namespace_isolates()
 }
 
 /// The errors of the markers of an object that are neither `true` nor `false`.
@@ -355,12 +362,17 @@ fn read(kind: Kind, object: &Value) -> Read {
             Read { errors: errors.unwrap_or_default(), ..Read::default() }
         }),
         Class::Own(OwnKind::Template(shape)) => {
-            parse(object, |_, spec| model::parse_template(shape, spec)).map(|_| Read::default())
+            parse(object, |_, spec| model::parse_template(shape, spec)).map(|template| {
+                // The size depends neither on the name nor on the settings, which concern the default rules.
+                let rules = manifest::network_policy_spec("", &template.network, &NetworkSettings::default());
+                let errors = rules.as_ref().and_then(network_policy::too_large).into_iter().collect();
+                Read { errors, ..Read::default() }
+            })
         }
         Class::Own(OwnKind::Pool(shape)) => {
-            parse(object, |meta, spec| model::parse_pool(shape, meta, spec)).map(|_| Read::default())
+            parse(object, |_, spec| model::parse_pool(shape, spec)).map(|_| Read::default())
         }
-        Class::Own(OwnKind::Claim(shape)) => parse(object, |meta, spec| model::parse_claim(shape, meta, spec))
+        Class::Own(OwnKind::Claim(shape)) => parse(object, |_, spec| model::parse_claim(shape, spec))
             .map(|claim| Read { claim: Some(claim), ..Read::default() }),
         Class::Child(_) | Class::Cluster(_) => Ok(Read::default()),
     };

@@ -76,10 +76,11 @@ fn confined(before: &Value, after: &Value) -> Result<(), String> {
 
 /// The labels and annotations by which NetworkPolicies, Services and the operator find an object. A patch may not even add
 /// them.
-const FOUND_BY: [&str; 7] = [
+const FOUND_BY: [&str; 8] = [
     label::CLAIM_UID,
     label::SANDBOX_NAME_HASH,
     label::SANDBOX_UID,
+    label::TEMPLATE_DIGEST,
     label::TEMPLATE_HASH,
     label::TEMPLATE_REF_HASH,
     label::WARM_POOL_SANDBOX,
@@ -167,6 +168,7 @@ mod tests {
             })
         };
         let hash = "/metadata/labels/agents.x-k8s.io~1sandbox-template-ref-hash";
+        let digest = "/metadata/labels/policy.paddock.dev~1template-digest";
         let class = "/metadata/labels/policy.paddock.dev~1runtime-class";
         let uid = "/metadata/labels/policy.paddock.dev~1sandbox-uid";
         let revision = "/metadata/annotations/policy.paddock.dev~1pod-revision";
@@ -177,6 +179,7 @@ mod tests {
             (json!({ "op": "replace", "path": hash, "value": "other" }), false, false),
             (json!({ "op": "replace", "path": "/metadata/labels", "value": {} }), false, false),
             (json!({ "op": "add", "path": uid, "value": "u" }), false, false),
+            (json!({ "op": "add", "path": digest, "value": "d" }), false, false),
             (json!({ "op": "remove", "path": class }), false, true),
             (json!({ "op": "replace", "path": revision, "value": "x" }), false, true),
             (json!({ "op": "remove", "path": "/metadata/annotations" }), false, true),

@@ -56,11 +56,19 @@ fn update(state: &mut ReviewState<'_>) -> Result<(), Halt> {
 
 /// Whether the review of a Pod asks admission plugins.
 pub(super) fn asks_plugins(state: &ReviewState<'_>) -> bool {
-    let changes_spec = match state.review.subresource.as_deref() {
+    changes_spec(state) && !state.context.is_operator(state.review)
+}
+
+/// Whether the review of a Pod is about its spec, and the Pod has to be isolated.
+pub(super) fn must_be_isolated(state: &ReviewState<'_>) -> bool {
+    changes_spec(state) && subject(state).generated_code
+}
+
+fn changes_spec(state: &ReviewState<'_>) -> bool {
+    match state.review.subresource.as_deref() {
         None | Some("ephemeralcontainers" | "resize") => true,
         Some(_) => false,
-    };
-    changes_spec && !state.context.is_operator(state.review)
+    }
 }
 
 fn check_update(state: &ReviewState<'_>) -> Result<(), Halt> {

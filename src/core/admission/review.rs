@@ -9,7 +9,7 @@ use paddock_api::kind::Key;
 use serde_json::Value;
 
 use crate::binding::Bindings;
-use crate::isolation::Isolation;
+use crate::isolation::{Isolation, NamespaceLabels};
 use crate::model::FieldError;
 use crate::object::TextMap;
 use crate::question::RuntimeClassFact;
@@ -135,7 +135,8 @@ pub enum Missing {
 /// The facts about the cluster that a review uses.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
-    /// The labels of the review's namespace. They are empty if they are [`missing`](Self::missing).
+    /// The labels of the review's namespace. If the namespace is [`missing`](Self::missing), only the label with its name
+    /// is known.
     pub namespace_labels: BTreeMap<String, String>,
     /// The fact about the cluster that the review needs and that is not known.
     pub missing: Option<Missing>,
@@ -158,8 +159,8 @@ pub struct Context {
     pub claim_problems: Vec<FieldError>,
     /// For a claim, the name of the Sandbox that belongs to it, even if the status of the claim does not name it yet.
     pub sandbox_of_claim: Option<Arc<str>>,
-    /// For an update of a Sandbox, the parts of its running pod that break the isolation of the pod, such as `hostPath`.
-    /// `None` if it has no running pod, or if that is isolated.
+    /// For an update of a Sandbox, the parts of its running pod that break the isolation of the pod, as in
+    /// [`Isolation::broken_by`]. `None` if it has no running pod, or if that is isolated.
     pub exposed_by: Option<String>,
     /// For a CONNECT, the Sandbox that controls the Pod or the Service of the review's name, if there is one.
     pub sandbox: Option<ConnectedSandbox>,
@@ -175,7 +176,15 @@ impl Context {
     /// The rule for the isolation of pods.
     #[must_use]
     pub fn isolation(&self) -> Isolation<'_> {
-        Isolation::new(&self.classes, &self.settings)
+        Isolation::new(&self.classes, &self.settings).in_namespace(self.bindings.isolation(), &self.namespace())
+    }
+
+    /// The labels of the namespace, as far as they are known.
+    pub(super) fn namespace(&self) -> NamespaceLabels<'_, BTreeMap<String, String>> {
+        match self.missing {
+            Some(Missing::Namespace | Missing::FreshLabels) => NamespaceLabels::Uncertain(&self.namespace_labels),
+            Some(Missing::Connected) | None => NamespaceLabels::Known(&self.namespace_labels),
+        }
     }
 }
 

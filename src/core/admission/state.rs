@@ -251,7 +251,11 @@ impl<'a> ReviewState<'a> {
             username: review.username.clone(),
             groups: review.groups.clone(),
             generated_code: subject.generated_code,
-            classes: self.context.classes.to_vec(),
+            classes: if subject.generated_code {
+                self.context.isolation().offered()
+            } else {
+                self.context.classes.to_vec()
+            },
             dry_run: review.dry_run,
             now: review.now,
         }
@@ -261,13 +265,14 @@ impl<'a> ReviewState<'a> {
     pub(super) fn choose_isolating_class(&mut self) -> Result<String, Halt> {
         let context = self.context;
         let labels = self.labels();
+        let classes = context.isolation().offered();
         let bindings = context.bindings.applying(Hook::RuntimeClass, &context.namespace_labels, &labels);
         let question = |state: &Self| Question::RuntimeClass(Box::new(state.class_question()));
         let (chain, plugin_failures, others) = chain::acting_answer(
             bindings,
             self.replies,
             |_| question(self),
-            |answer| accept_class(answer, &context.classes, true),
+            |answer| accept_class(answer, &classes, true),
         );
         self.plugin_failures.extend(plugin_failures);
         others.into_iter().for_each(|binding| self.ask_later(binding, question));
@@ -318,7 +323,7 @@ impl<'a> ReviewState<'a> {
             requested: None,
             generated_code: true,
             namespace_labels: self.context.namespace_labels.clone(),
-            classes: self.context.classes.to_vec(),
+            classes: self.context.isolation().offered(),
             now: self.review.now,
         }
     }

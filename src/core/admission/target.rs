@@ -47,6 +47,10 @@ pub(super) fn target(review: &Review, context: &Context) -> Target {
     }
 }
 
+/// The fields of the metadata that may differ in an update which removes finalizers. The API server changes the other
+/// three with every write.
+pub const FINALIZER_UPDATE_FIELDS: [&str; 4] = ["finalizers", "managedFields", "resourceVersion", "generation"];
+
 /// Whether an update changes nothing but the finalizers of a terminating object. Clients must be able to remove them,
 /// even from an object that is not valid. The stored object decides whether it is terminating: a client can send any
 /// `deletionTimestamp` with a server-side apply.
@@ -57,8 +61,7 @@ fn changes_only_finalizers(review: &Review) -> bool {
     let rest = |object: &Value| {
         let mut object = object.clone();
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            // The API server changes the other three fields with every write.
-            for field in ["finalizers", "managedFields", "resourceVersion", "generation"] {
+            for field in FINALIZER_UPDATE_FIELDS {
                 metadata.remove(field);
             }
         }

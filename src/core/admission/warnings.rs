@@ -1,6 +1,6 @@
 //! Warnings about objects that are valid but may surprise their user. They never deny an object.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use paddock_api::kind::{Kind, OwnKind};
 use paddock_api::names::annotation;
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::review::Verb;
 use super::state::ReviewState;
+use crate::model;
 use crate::object::VolumeLoss;
 use crate::object::json::string_map;
 
@@ -20,6 +21,7 @@ pub(super) fn add(state: &mut ReviewState<'_>, kind: Kind) {
     if sandbox {
         wish_without_policy(state);
     }
+    name_that_no_request_carries(state, kind);
     // The annotations of a template are not copied to its Sandboxes, so they allow no loss of files.
     let annotations = if sandbox { string_map(&state.object, "/metadata/annotations") } else { BTreeMap::new() };
     let template = matches!(kind.own(), Some(OwnKind::Template(_)));
@@ -28,14 +30,31 @@ pub(super) fn add(state: &mut ReviewState<'_>, kind: Kind) {
         never_drained(state, &annotations);
         another_hostname(state, sandbox);
         missing_image(state);
+        unknown_volume(state);
+        incomplete_volume_claim(state);
     }
     if template {
         bypasses_network_policy(state);
         lacks_image(state);
     }
     if sandbox {
+        token_not_asked_for(state);
         needs_new_pod(state, &annotations);
         only_a_new_pod(state);
+    }
+}
+
+/// Warns about a name that is legal, and by which the gateway does not find the sandbox: upstream's header carries DNS
+/// labels.
+fn name_that_no_request_carries(state: &mut ReviewState<'_>, kind: Kind) {
+    let name = state.object["metadata"]["name"].as_str().filter(|_| state.review.operation == Verb::Create);
+    let problem = match (kind.own(), name) {
+        (Some(OwnKind::Sandbox), Some(name)) => model::names::dns_label(name),
+        (Some(OwnKind::Pool(_)), Some(name)) => model::generated_name(&format!("{name}-")),
+        (Some(OwnKind::Sandbox | OwnKind::Pool(_) | OwnKind::Template(_) | OwnKind::Claim(_)) | None, _) => None,
+    };
+    if let Some(problem) = problem {
+        state.warn(&format!("metadata.name: no request through the gateway reaches such a sandbox: {problem}"));
     }
 }
 
@@ -102,6 +121,68 @@ fn missing_image(state: &mut ReviewState<'_>) {
                 "spec.{pod}.spec.{list}[{index}].image is missing: the API server refuses a pod without it, unless a webhook adds an image"
             ));
         }
+    }
+}
+
+/// Warns that a ServiceAccount that a Sandbox names does not bring its token. Pods that nothing restricts mount it.
+fn token_not_asked_for(state: &mut ReviewState<'_>) {
+    let named = PODS.into_iter().find(|pod| {
+        let spec = &state.object["spec"][pod]["spec"];
+        spec["serviceAccountName"].as_str().is_some_and(|name| !name.is_empty())
+            && spec["automountServiceAccountToken"].is_null()
+    });
+    if let Some(pod) = named {
+        state.warn(&format!(
+            "spec.{pod}.spec.serviceAccountName: the pod gets no token of the ServiceAccount unless \
+             automountServiceAccountToken is true"
+        ));
+    }
+}
+
+/// Warns about a mount of a volume that neither the pod nor the volume claims have. A webhook may add it to the pod, and a
+/// claim to its Sandbox if the template allows that.
+fn unknown_volume(state: &mut ReviewState<'_>) {
+    let spec = &state.object["spec"];
+    if spec["volumeClaimTemplatesPolicy"].as_str().is_some_and(|policy| policy != "Disallowed") {
+        return;
+    }
+    let claims = spec["volumeClaimTemplates"].as_array().into_iter().flatten();
+    let claims = claims.filter_map(|claim| claim["metadata"]["name"].as_str());
+    let known: BTreeSet<&str> =
+        volumes(state).filter_map(|(_, volume)| volume["name"].as_str()).chain(claims).collect();
+    let places = PODS.into_iter().flat_map(|pod| ["initContainers", "containers"].map(|list| (pod, list)));
+    let unknown = places.filter_map(|(pod, list)| {
+        let containers = spec[pod]["spec"][list].as_array().into_iter().flatten().enumerate();
+        let mut mounts = containers.flat_map(|(i, container)| {
+            let lists =
+                ["volumeMounts", "volumeDevices"].into_iter().filter_map(move |field| container[field].as_array());
+            lists.flatten().map(move |mount| (i, mount["name"].as_str().unwrap_or_default()))
+        });
+        let (i, name) = mounts.find(|(_, name)| !known.contains(name))?;
+        Some(format!("spec.{pod}.spec.{list}[{i}] mounts `{name}`"))
+    });
+    let unknown: Vec<String> = unknown.collect();
+    for mount in unknown {
+        state.warn(&format!("{mount}, which is no volume: the API server refuses the pod, unless a webhook adds it"));
+    }
+}
+
+/// Warns about a volume claim template without what the API server requires. A webhook may add it to the volume claims.
+fn incomplete_volume_claim(state: &mut ReviewState<'_>) {
+    let mut claims = state.object["spec"]["volumeClaimTemplates"].as_array().into_iter().flatten().enumerate();
+    let missing = claims.find_map(|(i, claim)| {
+        let spec = &claim["spec"];
+        let field = if spec["accessModes"].as_array().is_none_or(Vec::is_empty) {
+            "accessModes"
+        } else if spec["resources"]["requests"]["storage"].is_null() {
+            "resources.requests.storage"
+        } else {
+            return None;
+        };
+        Some(format!("spec.volumeClaimTemplates[{i}].spec.{field} is missing"))
+    });
+    if let Some(missing) = missing {
+        state.warn(&format!("{missing}: the API server refuses the volume claim, unless a webhook adds it"));
     }
 }
 

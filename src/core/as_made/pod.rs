@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements, Toler
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
 use paddock_api::names::{annotation, label};
 
-use super::annotations::has_effect;
 use super::rules::Rules;
+use crate::annotation_readers::has_effect;
 use crate::manifest::{self, PodRevision};
 use crate::model::names::domain_of;
 use crate::model::{self, Quantity};
@@ -15,6 +15,9 @@ use crate::object::{ChangedContainer, ChangedPod, Object, is_ours, side_by_side}
 
 /// The change of a Pod, or `None` if it is as made.
 pub(super) fn change(sandbox: &Object, model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Option<String> {
+    if !pod.meta.other_owners.is_empty() {
+        return Some("an owner was added to its Pod".to_owned());
+    }
     labels_changed(sandbox, model, pod, rules)
         .or_else(|| annotations_changed(sandbox, model, pod, rules))
         .or_else(|| spec_changed(model, pod, rules))
@@ -23,14 +26,19 @@ pub(super) fn change(sandbox: &Object, model: &model::Sandbox, pod: &Object, rul
 fn labels_changed(sandbox: &Object, model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Option<String> {
     let has = &pod.meta.labels;
     let mut made = manifest::pod_labels(sandbox, model);
-    // The marker has rules of its own: it can be added late, and the webhook lets nobody remove it from a Pod.
-    made.remove(label::GENERATED_CODE);
+    // The operator adds the marker late if somebody demands it, and the webhook lets nobody remove it from a Pod.
+    let marker = made.remove(label::GENERATED_CODE);
+    if !has.contains_key(label::TEMPLATE_DIGEST) {
+        // Pods of earlier versions do not have it, and the operator adds it. The World sees if somebody removes it.
+        made.remove(label::TEMPLATE_DIGEST);
+    }
+    let by_operator = |has: &str| marker.as_deref() == Some(has) || rules.isolate && has == label::TRUE;
     let by_plugins = listed(pod, annotation::PLUGIN_LABELS, rules);
     side_by_side(&made, has).find_map(|(key, made, has)| match (made, has) {
         (Some(_) | None, Some(_) | None) if by_plugins.contains(&key) => None,
         (Some(_), None) => Some(format!("the label {key} was removed from its Pod")),
         (Some(made), Some(has)) => (made != has).then(|| format!("the label {key} of its Pod was changed")),
-        (None, Some(_)) if key == label::GENERATED_CODE => None,
+        (None, Some(has)) if key == label::GENERATED_CODE && by_operator(has) => None,
         (None, Some(_)) => (is_ours(key) || !rules.settings.ignores_label(key))
             .then(|| format!("the label {key} was added to its Pod")),
         (None, None) => None,
@@ -71,8 +79,8 @@ fn listed<'a>(pod: &'a Object, name: &str, rules: Rules<'_>) -> BTreeSet<&'a str
 /// The change of the spec of a Pod, except that a scheduling gate was removed or a toleration was added.
 ///
 /// The API server counts the changes of the spec and does not say what they were. Each change therefore needs an
-/// explanation: a scheduling gate of the template that the Pod has no longer, or the tolerations that the template does
-/// not have. However many tolerations there are, they explain one change, because one request can add them all, and a
+/// explanation: a scheduling gate of the template that the Pod has no longer, or the tolerations that neither the template
+/// nor the RuntimeClass has. However many tolerations there are, they explain one change, because one request can add them all, and a
 /// user could spend the others. The fields that the API server lets clients change must also be as in the template.
 fn spec_changed(model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Option<String> {
     if !pod.meta.edited() {
@@ -90,7 +98,7 @@ fn spec_changed(model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Optio
         return Some("an ephemeral container was added to its Pod".to_owned());
     }
     let gates = made.scheduling_gates.as_ref().map_or(0, Vec::len).saturating_sub(spec.scheduling_gates);
-    let tolerations = Tolerations::of(made);
+    let tolerations = Tolerations::of(made, rules.class_tolerations);
     let tolerations = spec.tolerations.iter().any(|toleration| tolerations.is_added_late(toleration));
     let explained = i64::try_from(gates + usize::from(tolerations)).unwrap_or(i64::MAX);
     let containers = made.init_containers.iter().flatten().chain(&made.containers);
@@ -107,7 +115,8 @@ fn spec_changed(model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Optio
 
 /// The tolerations that a Pod has from its creation.
 struct Tolerations<'a> {
-    of_template: BTreeSet<TolerationFields<'a>>,
+    /// Those of the template and of the RuntimeClass.
+    made: BTreeSet<TolerationFields<'a>>,
     /// The names of the resources that the containers of the template name.
     resources: BTreeSet<&'a str>,
 }
@@ -121,22 +130,22 @@ fn fields(toleration: &Toleration) -> TolerationFields<'_> {
 }
 
 impl<'a> Tolerations<'a> {
-    fn of(made: &'a PodSpec) -> Self {
+    fn of(made: &'a PodSpec, of_class: &'a [Toleration]) -> Self {
         let resources = made.containers.iter().filter_map(|container| container.resources.as_ref());
         let names = resources.flat_map(|r| [&r.limits, &r.requests]).flatten().flat_map(BTreeMap::keys);
         Self {
-            of_template: made.tolerations.iter().flatten().map(fields).collect(),
+            made: made.tolerations.iter().flatten().chain(of_class).map(fields).collect(),
             resources: names.map(String::as_str).collect(),
         }
     }
 
     /// Whether somebody added a toleration after the Pod was created. The API server adds tolerations of the node's
-    /// conditions and of extended resources when it creates the Pod.
+    /// conditions, of extended resources and of the RuntimeClass when it creates the Pod.
     fn is_added_late(&self, toleration: &Toleration) -> bool {
         let key = toleration.key.as_deref().unwrap_or_default();
         domain_of(key).is_none_or(|domain| domain != "node.kubernetes.io")
             && !self.resources.contains(key)
-            && !self.of_template.contains(&fields(toleration))
+            && !self.made.contains(&fields(toleration))
     }
 }
 

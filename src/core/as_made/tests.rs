@@ -1,5 +1,6 @@
 //! Tests of the comparison, as tables of changes.
 
+use k8s_openapi::api::core::v1::Toleration;
 use serde_json::{Value, json};
 
 use super::*;
@@ -70,9 +71,18 @@ fn judged(sandbox: &Value, pod: &Value) -> Option<String> {
 }
 
 fn judged_with(sandbox: &Value, pod: &Value, plugins: bool) -> Option<String> {
+    judged_by(sandbox, pod, (plugins, false, &[]))
+}
+
+/// `isolate` says whether the Pod has to be isolated, and `class_tolerations` are those of its RuntimeClass.
+fn judged_by(
+    sandbox: &Value,
+    pod: &Value,
+    (plugins_may_change_pods, isolate, class_tolerations): (bool, bool, &[Toleration]),
+) -> Option<String> {
     let settings = Settings { init_image: Some("paddock:1".to_owned()), ..Settings::default() };
     let (sandbox, pod) = (object(Kind::Sandbox, sandbox.clone()), object(Kind::Pod, pod.clone()));
-    touched(&sandbox, Some(&pod), Rules { settings: &settings, plugins_may_change_pods: plugins })
+    touched(&sandbox, Some(&pod), Rules { settings: &settings, plugins_may_change_pods, isolate, class_tolerations })
 }
 
 /// Merges a change into a document, as a merge patch of a user does.
@@ -240,6 +250,60 @@ fn a_removed_gate_and_one_batch_of_tolerations_explain_a_generation_each_and_not
         (spec(2, json!({ "schedulingGates": null, "initContainers": [{ "name": "x" }] })), "the spec of its Pod"),
     ] {
         assert_says(judged(&sandbox, &changed(&pod, &pod_change)), says, &pod_change);
+    }
+}
+
+#[test]
+fn tolerations_of_the_runtime_class_explain_no_change() {
+    let (sandbox, pod) = as_made();
+    let of_class = json!({ "key": "sandbox.example.com/runtime", "operator": "Exists", "effect": "NoSchedule" });
+    let class: Vec<Toleration> = vec![serde_json::from_value(of_class.clone()).expect("a toleration")];
+    let made = json!([toleration("node.kubernetes.io/not-ready"), of_class]);
+    let later = json!([toleration("node.kubernetes.io/not-ready"), of_class, toleration("example.com/a")]);
+    for (what, tolerations, generation, class, says) in [
+        ("a change that left no trace", &made, 2, &class[..], "the spec of its Pod"),
+        ("the same without the class", &made, 2, &class[..0], ""),
+        ("a toleration that was added", &later, 2, &class[..], ""),
+        ("that toleration and a change", &later, 3, &class[..], "the spec of its Pod"),
+        ("a new pod", &made, 1, &class[..], ""),
+    ] {
+        let change = json!({ "metadata": { "generation": generation }, "spec": { "tolerations": tolerations } });
+        assert_says(judged_by(&sandbox, &changed(&pod, &change), (false, false, class)), says, &what.into());
+    }
+}
+
+/// The garbage collector keeps an object for as long as one of its owners exists.
+#[test]
+fn another_owner_is_a_touch() {
+    let (sandbox, pod) = as_made();
+    let owner = json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "c-1" });
+    let with_owner = |document: &Value| {
+        let mut document = document.clone();
+        document["metadata"]["ownerReferences"].as_array_mut().expect("a list").push(owner.clone());
+        document
+    };
+    let (owned_sandbox, owned_pod) = (with_owner(&sandbox), with_owner(&pod));
+    assert_says(judged(&owned_sandbox, &pod), "an owner was added to it", &owner);
+    assert_says(judged(&sandbox, &owned_pod), "an owner was added to its Pod", &owner);
+    let read = |kind: Kind, document: &Value| object(kind, document.clone());
+    assert!(!same_sandbox(&read(Kind::Sandbox, &sandbox), &read(Kind::Sandbox, &owned_sandbox)));
+    assert!(!same_pod(Some(&read(Kind::Pod, &pod)), Some(&read(Kind::Pod, &owned_pod))));
+}
+
+#[test]
+fn marker_of_a_pod_is_a_touch_unless_the_operator_gives_it() {
+    let (sandbox, pod) = as_made();
+    let recorded = changed(&sandbox, &json!({ "status": { "isolation": { "generatedCode": true } } }));
+    for (what, sandbox, value, isolate, says) in [
+        ("nobody demands it", &sandbox, "true", false, "generated-code was added to its Pod"),
+        ("the pool or the namespace demands it", &sandbox, "true", true, ""),
+        ("the status records it", &recorded, "true", false, ""),
+        ("the operator writes no other value", &sandbox, "false", true, "generated-code was added to its Pod"),
+    ] {
+        let label = json!({ "metadata": { "labels": { "policy.paddock.dev/generated-code": value } } });
+        let marked = changed(&pod, &label);
+        assert_says(judged_by(sandbox, &marked, (false, isolate, &[])), says, &what.into());
+        assert_eq!(judged_by(sandbox, &pod, (false, isolate, &[])), None, "{what}: a pod without the marker");
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use paddock_api::claim_data::{NONE, delivered_by};
 use paddock_api::kind::Kind;
-use paddock_api::names::{annotation, condition, label, reason};
+use paddock_api::names::{annotation, condition, label, message, reason};
 use paddock_api::{ClaimShutdownPolicy, DecidingPlugin, SandboxClaimStatus};
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ use crate::deciding;
 use crate::manifest::{self, MetadataChange, Origin};
 use crate::model::{self, FieldErrors, VolumeClaim};
 use crate::object::Object;
-use crate::plan::{Action, Event, Op, Plan, Reason};
+use crate::plan::{Action, ClaimStart, Event, Op, Plan, Reason, StartKind};
 use crate::question::{PluginReply, PluginRequest};
 use crate::snapshot::ClaimSnapshot;
 use crate::time::saturating_add;
@@ -61,13 +61,7 @@ pub(super) fn decide(snapshot: &ClaimSnapshot, replies: &[PluginReply]) -> Plan 
         Ok(model) => &**model,
         Err(invalid) => {
             let metadata = invalid.as_slice().iter().any(|e| e.path.starts_with("spec.additionalPodMetadata"));
-            let reason = if metadata {
-                reason::INVALID_METADATA
-            } else if claim.key.name.len() > model::HOST_NAME_MAX {
-                reason::INVALID_CONFIGURATION
-            } else {
-                reason::RECONCILER_ERROR
-            };
+            let reason = if metadata { reason::INVALID_METADATA } else { reason::RECONCILER_ERROR };
             write_status(snapshot, &parsed.status, Report::problem(reason, invalid.to_string()), &mut plan);
             return plan;
         }
@@ -99,7 +93,7 @@ pub(super) fn decide(snapshot: &ClaimSnapshot, replies: &[PluginReply]) -> Plan 
                 let message = "the claim has ended, and its Sandbox was deleted: create another claim".to_owned();
                 Report::problem(reason::CLAIM_EXPIRED, message)
             } else {
-                Report::problem(reason::SANDBOX_MISSING, "the Sandbox of this claim is gone".to_owned())
+                Report::problem(reason::SANDBOX_MISSING, message::SANDBOX_MISSING.to_owned())
             };
             write_status(snapshot, &parsed.status, report, &mut plan);
         }
@@ -137,18 +131,25 @@ fn end_time(model: &model::Claim, before: &SandboxClaimStatus) -> Option<(Reason
 fn expire(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimStatus, why: Reason) -> Plan {
     let claim = &snapshot.claim;
     let mut plan = Plan::default();
+    let mut report = Report::problem(reason::CLAIM_EXPIRED, message::CLAIM_EXPIRED.to_owned());
+    report.finished = is_true(&before.conditions, condition::FINISHED);
     match model.end.policy {
         ClaimShutdownPolicy::Delete | ClaimShutdownPolicy::DeleteForeground => {
+            // The status comes first, because the deletion may take long. If it cannot be written, the claim is deleted all
+            // the same.
+            let silent = has_expired(before) || snapshot.common.refused(claim.key.kind).is_some();
+            if !silent {
+                write_status(snapshot, before, report, &mut plan);
+                if plan.steps.is_empty() {
+                    return plan;
+                }
+                plan.steps.iter_mut().flatten().for_each(|op| op.reason = why);
+            }
             let foreground = model.end.policy == ClaimShutdownPolicy::DeleteForeground;
-            // The claim may have been extended a moment ago.
-            let resource_version = Some(claim.meta.resource_version.to_string());
+            // The claim may have been extended a moment ago. After the write of the status, it cannot be.
+            let resource_version = silent.then(|| claim.meta.resource_version.to_string());
             let action = Action::Delete { uid: claim.meta.uid.to_string(), resource_version, foreground };
             plan.steps.push(vec![Op { key: claim.key.clone(), reason: why, action }]);
-            plan.events.push(Event::normal(
-                &snapshot.claim,
-                Reason::ClaimExpired,
-                "The claim has expired: deleting the claim",
-            ));
         }
         ClaimShutdownPolicy::Retain => {
             let deletions: Vec<Op> = snapshot
@@ -158,9 +159,6 @@ fn expire(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimS
                 .map(|s| Op::delete(s, why))
                 .collect();
             plan.steps.push(deletions);
-            let mut report =
-                Report::problem(reason::CLAIM_EXPIRED, "the claim has ended; its Sandbox is deleted".to_owned());
-            report.finished = is_true(&before.conditions, condition::FINISHED);
             write_status(snapshot, before, report, &mut plan);
         }
     }
@@ -257,12 +255,25 @@ fn bind(
     }
     let mut fail =
         |reason: &str, message: String| write_status(snapshot, before, Report::problem(reason, message), plan);
-    if let (Some(pool), None) = (model.source.named_pool(), &snapshot.named_pool) {
-        return fail(reason::WARM_POOL_NOT_FOUND, format!("SandboxWarmPool {pool} does not exist"));
-    }
-    let Some(template) = &snapshot.template else {
-        let name = snapshot.template_key.as_ref().map_or("of the pool", |k| &*k.name);
-        return fail(reason::TEMPLATE_NOT_FOUND, format!("SandboxTemplate {name} does not exist"));
+    let template = match (model.source.named_pool(), &snapshot.named_pool, &snapshot.template) {
+        (Some(pool), None, _) => Err((reason::WARM_POOL_NOT_FOUND, format!("SandboxWarmPool \"{pool}\" not found"))),
+        (_, _, Some(template)) => Ok(template),
+        (_, _, None) => {
+            let name = snapshot.template_key.as_ref().map(|key| format!("\"{}\"", key.name));
+            let name = name.unwrap_or_else(|| "of the pool".to_owned());
+            Err((reason::TEMPLATE_NOT_FOUND, format!("SandboxTemplate {name} not found")))
+        }
+    };
+    let template = match template {
+        Ok(template) => template,
+        Err((missing, message)) => {
+            // Clients delete a claim for which something is missing. They show its user what is wrong with its metadata.
+            let checked = model::check_claim_metadata(model, &model::Pod::default(), &snapshot.common.settings);
+            return match checked {
+                Ok(()) => fail(missing, message),
+                Err(errors) => fail(reason::INVALID_METADATA, errors.to_string()),
+            };
+        }
     };
     let of_template = match template.template().map(|t| &t.spec) {
         Some(Ok(of_template)) => &**of_template,
@@ -355,6 +366,7 @@ fn take(
     deciding::annotate(&mut body, annotation::CLAIM_PLUGINS, decided_by);
     ops.push(Op::patch_if_unchanged(sandbox, Reason::Claimed, body));
     plan.steps.push(ops);
+    plan.start = Some(ClaimStart { kind: StartKind::Warm, pools: sandbox.owner_key().into_iter().collect() });
     let report = Report::forwarded(sandbox, decided_by);
     write_status(snapshot, before, report.before_announcement(sandbox, model.data.is_some()), plan);
 }
@@ -386,6 +398,12 @@ fn start_cold(
 ) {
     let ColdStart { template, of_template, volume_claims, decided_by } = start;
     let claim = &snapshot.claim;
+    let misnamed = of_template.service.is_made().then(|| model::names::dns_label(&claim.key.name)).flatten();
+    if let Some(problem) = misnamed {
+        let message = format!("a Sandbox made for the claim and its Service would have the claim's name: {problem}");
+        write_status(snapshot, before, Report::problem(reason::INVALID_CONFIGURATION, message), plan);
+        return;
+    }
     if let Some(existing) = &snapshot.same_name {
         // Its spec does not say what its pods have run, and who has written to its volumes.
         let mut message = format!("Sandbox {} exists and does not belong to this claim", existing.key.name);
@@ -415,6 +433,7 @@ fn start_cold(
     let mut ops: Vec<Op> = annotate(snapshot, None).into_iter().collect();
     ops.push(Op::create(snapshot.claim.key.sibling(Kind::Sandbox, claim.key.name.clone()), Reason::ColdStart, body));
     plan.steps.push(ops);
+    plan.start = Some(ClaimStart { kind: cold_kind(snapshot, model, of_template), pools: snapshot.pools.clone() });
     let note = snapshot.refused_take.as_ref().map_or_else(
         || "No warm Sandbox is Ready: creating a Sandbox".to_owned(),
         |(key, r)| {
@@ -433,6 +452,19 @@ fn start_cold(
     if let Some(stale) = &snapshot.stale {
         // The stale Sandbox occupied a place in the pool, which a fresh one can have now.
         plan.steps.push(vec![Op::delete_if_unchanged(stale, Reason::TemplateChanged)]);
+    }
+}
+
+/// The reason why the claim takes no warm Sandbox.
+fn cold_kind(snapshot: &ClaimSnapshot, model: &model::Claim, of_template: &model::Template) -> StartKind {
+    if !model.can_use_warm(of_template) {
+        StartKind::OwnEnvOrVolumes
+    } else if snapshot.refused_take.is_some() {
+        StartKind::TakeRefused
+    } else if snapshot.stale.is_some() {
+        StartKind::TemplateChanged
+    } else {
+        StartKind::NoneReady
     }
 }
 
@@ -455,3 +487,6 @@ fn annotate(snapshot: &ClaimSnapshot, sandbox: Option<&str>) -> Option<Op> {
         // The compare-and-swap ends the plan before the status write if another process has changed the claim.
         .then(|| Op::patch_if_unchanged(claim, Reason::Reserved, json!({ "metadata": { "annotations": annotations } })))
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,18 +11,22 @@ use paddock_api::kind::Kind;
 use paddock_api::names::{condition, label, name_hash, reason};
 use paddock_api::{PolicyState, SandboxWarmPoolStatus, UpdateStrategyType};
 
-use self::members::{Members, REPLACE_EVERY, is_ready};
+use self::members::{Members, is_ready, replaced_from_age};
 use super::ask::failure_events;
 use super::pool_size::{FIRST_STEP, PoolCounts, PoolFacts, Refilling, dip_ends, status_due};
 use crate::conditions::{NewCondition, find_condition, set_conditions, status_patch};
 use crate::deciding;
 use crate::manifest;
 use crate::model::{self, PoolSize};
-use crate::object::Object;
+use crate::object::{Object, budget};
 use crate::plan::{Event, Op, Plan, Reason};
 use crate::question::{PluginReply, PluginRequest};
 use crate::snapshot::{Member, PoolSnapshot};
 use crate::time::time_left;
+
+/// The estimated memory of the Sandboxes that one plan creates, in bytes, after which it creates no more. Each has the pod
+/// spec of the template, so a plan has a few of them if the template is large, and a whole batch otherwise.
+const PLAN_BYTES: usize = 8 * 1024 * 1024;
 
 pub(super) fn questions(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Vec<PluginRequest> {
     let live = snapshot.pool.pool().filter(|_| snapshot.pool.meta.deletion_timestamp.is_none());
@@ -67,6 +71,9 @@ pub(super) fn decide(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Plan {
         // If the take or delete was stored, the watch delivers it. If not, no event follows.
         plan.requeue_at(at, Reason::Waiting);
     }
+    if let Some(at) = members.unscheduled_at {
+        plan.requeue_at(at, Reason::Waiting);
+    }
     let size = sized(snapshot, model, &members, replies);
     if let Some(at) = size.next_check {
         plan.requeue_at(at, Reason::PoolSizeCheck);
@@ -78,11 +85,16 @@ pub(super) fn decide(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Plan {
         (Some(_), Err(why)) => Some((reason::RECONCILER_ERROR, format!("SandboxTemplate {} {why}", model.template))),
         (Some(_), Ok(_)) => {
             let refused = snapshot.common.refusals.iter().find(|(key, _)| key.kind != Kind::Pod);
-            let without_pod = || members.without_pod_because(snapshot).filter(|_| members.ready.len() < size.desired);
+            let is_short = members.ready.len() < size.desired;
+            let without_pod = || members.without_pod_because(snapshot).filter(|_| is_short);
+            let pods_end = || members.pods_end_because(snapshot).filter(|_| is_short);
+            let without_node = || members.without_node_because().filter(|_| is_short);
             refused
                 .map(|(_, r)| (reason::RECONCILER_ERROR, format!("the API server refused: {}", r.message)))
                 .or_else(|| Some((reason::NETWORK_POLICY_NOT_READY, snapshot.network_policy.blocked()?.to_owned())))
                 .or_else(|| Some((reason::RECONCILER_ERROR, without_pod()?)))
+                .or_else(|| Some((reason::POD_FAILED, pods_end()?)))
+                .or_else(|| Some((reason::DEPENDENCIES_NOT_READY, without_node()?)))
         }
     };
     let counts = members.counts(snapshot);
@@ -100,9 +112,15 @@ pub(super) fn decide(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Plan {
         let certainly_alive = counts.alive + counts.sent - snapshot.lost.len();
         let again = size.desired.saturating_sub(certain).min(maximum.saturating_sub(certainly_alive));
         let again = if deleted > 0 { 0 } else { again };
+        let mut bytes = 0;
         for name in names(snapshot, again, wanted) {
+            // A new Sandbox reconciles its pool again.
+            if bytes >= PLAN_BYTES {
+                break;
+            }
             let key = pool.key.sibling(Kind::Sandbox, name);
             let body = manifest::warm_sandbox(pool, object, template, name);
+            bytes += budget::memory(&body);
             push_growing(&mut plan.steps, Op::create(key, Reason::PoolBelowDesired, body));
         }
     }
@@ -117,7 +135,12 @@ pub(super) fn decide(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Plan {
 fn usable_template(snapshot: &PoolSnapshot) -> Result<(&Object, &model::Template), String> {
     let parsed = snapshot.template.as_deref().and_then(|object| Some((object, object.template()?.spec.as_ref().ok()?)));
     let (object, template) = parsed.ok_or_else(|| "is not valid".to_owned())?;
-    let lacks = template.lacks(&snapshot.common.settings);
+    let lacks = template.lacks(&snapshot.common.settings).map(str::to_owned).or_else(|| {
+        // Without a Service, the sandboxes may have any name.
+        let problem = model::generated_name(&format!("{}-", snapshot.pool.key.name));
+        let problem = problem.filter(|_| template.service.is_made())?;
+        Some(format!("the Services of the sandboxes would have their names, but {problem}; rename the pool"))
+    });
     lacks.map_or(Ok((object, template)), |why| Err(format!("cannot be used: {why}")))
 }
 
@@ -157,7 +180,7 @@ fn deletions(
         ));
     }
     for member in &members.unusable {
-        match time_left(member.sandbox.meta.created, REPLACE_EVERY, snapshot.common.now) {
+        match time_left(member.sandbox.meta.created, replaced_from_age(member, snapshot), snapshot.common.now) {
             None => {
                 ops.push(Op::delete_if_unchanged(&member.sandbox, Reason::WarmSandboxUnusable));
                 if let Some(touch) = member.touched.as_ref().filter(|_| ops.len() <= FIRST_STEP) {
@@ -375,5 +398,40 @@ fn refilling(snapshot: &PoolSnapshot, members: &Members<'_>, plan: &Plan) -> Ref
         creating: members.creating.len(),
         new: plan.ops().filter(|op| op.reason == Reason::PoolBelowDesired).count() + snapshot.creating.len(),
         oldest: members.creating.iter().map(|m| m.sandbox.meta.created).min(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use paddock_api::kind::Key;
+    use serde_json::json;
+
+    use super::*;
+    use crate::settings::Settings;
+    use crate::world::{Observed, World};
+
+    /// The Sandboxes that one plan creates of a template whose container has so many arguments.
+    fn created_with_arguments(arguments: usize) -> usize {
+        let mut world = World::new(Settings::default());
+        let containers = json!([{ "name": "c", "image": "i", "args": vec!["a"; arguments] }]);
+        let template = json!({
+            "networkPolicyManagement": "Unmanaged", "podTemplate": { "spec": { "containers": containers } },
+        });
+        let pool = json!({ "replicas": 5, "sandboxTemplateRef": { "name": "t" } });
+        for (kind, name, spec) in [(Kind::Template, "t", template), (Kind::Pool, "p", pool)] {
+            let metadata = json!({ "name": name, "namespace": "ns", "uid": name, "resourceVersion": "1" });
+            let object = Object::from_json(kind, json!({ "metadata": metadata, "spec": spec })).unwrap();
+            world.observe(Observed::Applied(object), Timestamp::UNIX_EPOCH);
+        }
+        let snapshot = world.snapshot(&Key::new(Kind::Pool, "ns", "p"), Timestamp::UNIX_EPOCH);
+        let plan = crate::decide::decide(&snapshot, &[]);
+        plan.ops().filter(|op| op.reason == Reason::PoolBelowDesired).count()
+    }
+
+    #[test]
+    fn plan_of_a_large_template_creates_few_sandboxes() {
+        assert_eq!(created_with_arguments(10), 5);
+        // The texts have 0.8 MB of JSON, and many times that in memory.
+        assert_eq!(created_with_arguments(200_000), 1);
     }
 }

@@ -12,6 +12,7 @@ mod lifecycle;
 mod metadata;
 mod metadata_change;
 mod mode;
+mod open_connections;
 mod pod;
 mod service;
 mod situation;
@@ -22,7 +23,6 @@ mod volumes;
 mod wake;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use paddock_api::kind::{Key, Kind};
 use paddock_api::names::{condition, reason};
 use paddock_api::{SandboxStatus, ShutdownPolicy};
@@ -43,10 +43,6 @@ use crate::plan::{Action, Event, Op, Plan, Reason};
 use crate::question::{PluginReply, PluginRequest};
 use crate::snapshot::{Refusal, SandboxSnapshot};
 use crate::time::{saturating_add, time_left};
-
-/// The minimum age of a disrupted pod before it is replaced. Otherwise pods that are disrupted at once would be
-/// replaced in a tight loop.
-const REPLACE_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The time after which a drain that waits for a status is looked at again.
 const DRAIN_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
@@ -94,7 +90,7 @@ fn decide_live(snapshot: &SandboxSnapshot, situation: &Situation<'_>, replies: &
         Situation::Terminating | Situation::Known { state: PodState::Expired | PodState::MultiplePods, .. } => {}
         Situation::Invalid(problem) => {
             let message = format!("the Sandbox is not valid: {problem}");
-            draft.notes.error = Some(Problem::invalid(&sandbox.key.name, message));
+            draft.notes.error = Some(Problem::invalid(sandbox, message));
         }
         Situation::Known { model, state } => {
             if let Some(at) = model.shutdown.at.and_then(|at| snapshot.common.wait_until(at)) {
@@ -248,10 +244,12 @@ impl PlanDraft {
                     }
                 }
             }
-            PodState::Disrupted(pod) => match time_left(pod.meta.created, REPLACE_EVERY, snapshot.common.now) {
-                None => self.first.push(Op::delete(pod, Reason::PodFailed)),
-                Some(due) => self.plan.requeue_at(due, Reason::PodFailed),
-            },
+            PodState::Disrupted(pod) => {
+                match time_left(pod.meta.created, snapshot.replaced_from_age, snapshot.common.now) {
+                    None => self.first.push(Op::delete(pod, Reason::PodFailed)),
+                    Some(due) => self.plan.requeue_at(due, Reason::PodFailed),
+                }
+            }
             // The namespace may require isolation. The watch will deliver its labels soon.
             PodState::Missing if !snapshot.common.namespace_known => {
                 self.plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), Reason::Waiting);
@@ -399,8 +397,25 @@ fn status_op(
 fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
     let sandbox = &snapshot.sandbox;
     let mut plan = Plan::default();
+    let Some(before) = sandbox.sandbox().map(|s| &s.status) else { return plan };
+    let reported =
+        find_condition(&before.conditions, condition::READY).is_some_and(|c| c.reason == reason::SANDBOX_EXPIRED);
+    let situation = Situation::Known { model, state: PodState::Expired };
+    let exposed = pod::exposed(snapshot, Some(model));
+    let status_with = |throttle| {
+        let notes = Notes { throttle, exposed, ..Notes::default() };
+        status_patch(&**before, &status::status(snapshot, &situation, &notes).0)
+    };
     if model.shutdown.policy == ShutdownPolicy::Delete {
-        plan.steps.push(vec![Op::delete_if_unchanged(sandbox, Reason::Expired)]);
+        // The status comes first, because finalizers may keep the Sandbox for long. If it cannot be written, the Sandbox
+        // is deleted all the same.
+        let silent = reported || snapshot.common.refused(Kind::Sandbox).is_some();
+        let Some(patch) = status_with(before.throttle.clone()).filter(|_| !silent) else {
+            plan.steps.push(vec![Op::delete_if_unchanged(sandbox, Reason::Expired)]);
+            return plan;
+        };
+        plan.steps.push(vec![Op::patch_status_if_unchanged(sandbox, patch)]);
+        plan.steps.push(vec![Op::delete(sandbox, Reason::Expired)]);
         plan.events.push(Event::normal(sandbox, Reason::SandboxExpired, "Shutdown time reached: deleting the Sandbox"));
         return plan;
     }
@@ -417,16 +432,9 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
     let Throttling { record, restore, events, results, .. } = throttle::decide(snapshot, Wish::Full);
     plan.events.extend(events);
     plan.results.extend(results);
-    let situation = Situation::Known { model, state: PodState::Expired };
-    let exposed = pod::exposed(snapshot, Some(model));
-    let notes = Notes { throttle: record, exposed, ..Notes::default() };
-    let (after_status, _) = status::status(snapshot, &situation, &notes);
-    if let Some(patch) = sandbox.sandbox().and_then(|s| status_patch(&*s.status, &after_status)) {
+    if let Some(patch) = status_with(record) {
         plan.steps.push(vec![Op::patch_status(sandbox, patch)]);
-        let expired = |conditions: &[Condition]| {
-            find_condition(conditions, condition::READY).is_some_and(|c| c.reason == reason::SANDBOX_EXPIRED)
-        };
-        if sandbox.sandbox().is_some_and(|s| !expired(&s.status.conditions)) {
+        if !reported {
             let note = "Shutdown time reached: stopping the Sandbox";
             plan.events.push(Event::normal(sandbox, Reason::SandboxExpired, note));
         }

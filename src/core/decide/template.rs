@@ -4,14 +4,14 @@
 //! no owner reference could express that.
 
 use paddock_api::SandboxTemplateStatus;
-use paddock_api::names::{condition, reason};
+use paddock_api::names::{annotation, condition, reason};
 use serde_json::{Map, Value};
 
 use super::adopt::adoptable;
 use crate::conditions::{NewCondition, difference, set_conditions, status_patch};
 use crate::manifest;
 use crate::network_policy::{self as policy, Ownership, is_template, policy_key};
-use crate::object::{OF_POLICY, Object};
+use crate::object::{JsonText, Object};
 use crate::plan::{Event, Op, Plan, Reason};
 use crate::snapshot::{PolicyUsers, TemplateSnapshot};
 
@@ -21,8 +21,8 @@ enum Wanted {
     Policy(Value),
     /// No policy.
     None,
-    /// The policy stays as it is, and none is made. If there is a problem, the text says it.
-    Keep(Option<Problem>),
+    /// The policy stays as it is, and none is made.
+    Keep,
 }
 
 /// A problem that the status of a template reports.
@@ -35,11 +35,13 @@ enum Problem {
 
 pub(super) fn decide(snapshot: &TemplateSnapshot) -> Plan {
     let mut plan = Plan::default();
-    let (op, mut problem) = match wanted(snapshot) {
-        Wanted::Policy(spec) => write_policy(snapshot, &spec),
+    let (wanted, of_template) = wanted(snapshot);
+    let (op, of_policy) = match wanted {
+        Wanted::Policy(spec) => write_policy(snapshot, &snapshot.selector.applied(&snapshot.key.name, spec)),
         Wanted::None => (delete_policy(snapshot), None),
-        Wanted::Keep(problem) => (None, problem),
+        Wanted::Keep => (None, None),
     };
+    let mut problem = of_template.or(of_policy);
     plan.steps.extend(op.map(|op| vec![op]));
     if let Some((_, refusal)) = snapshot.common.refusals.first() {
         problem = problem.or_else(|| Some(Problem::Policy(format!("the API server refused: {}", refusal.message))));
@@ -48,31 +50,41 @@ pub(super) fn decide(snapshot: &TemplateSnapshot) -> Plan {
     plan
 }
 
-fn wanted(snapshot: &TemplateSnapshot) -> Wanted {
-    let there = snapshot.network_policy.as_deref().filter(|p| ours(snapshot, p));
-    let last = || there.and_then(policy::last_spec).or_else(|| snapshot.last_spec.as_deref().cloned());
-    let Some(template) = &snapshot.template else {
-        return match snapshot.users {
-            PolicyUsers::None => Wanted::None,
-            PolicyUsers::Managed => {
-                let closed = || manifest::closed_network_policy_spec(&snapshot.key.name);
-                Wanted::Policy(last().unwrap_or_else(closed))
-            }
-            PolicyUsers::Others => there.and_then(policy::last_spec).map_or(Wanted::Keep(None), Wanted::Policy),
-        };
-    };
+/// The NetworkPolicy that the template should have, and the error of the template.
+fn wanted(snapshot: &TemplateSnapshot) -> (Wanted, Option<Problem>) {
+    let Some(template) = &snapshot.template else { return (last_made(snapshot), None) };
     match template.template().map(|t| &t.spec) {
-        None => Wanted::Keep(None),
+        None => (Wanted::Keep, None),
         // The Sandboxes of an invalid template keep their policy, and the template reports the error.
-        Some(Err(invalid)) => Wanted::Keep(Some(Problem::Template(format!("the template is not valid: {invalid}")))),
+        Some(Err(invalid)) => {
+            let problem = Problem::Template(format!("the template is not valid: {invalid}"));
+            (last_made(snapshot), Some(problem))
+        }
         Some(Ok(model)) => {
             match manifest::network_policy_spec(&template.key.name, &model.network, &snapshot.common.settings.network) {
-                None => Wanted::None,
+                None => (Wanted::None, None),
                 Some(spec) => match policy::too_large(&spec) {
-                    Some(problem) => Wanted::Keep(Some(Problem::Policy(problem))),
-                    None => Wanted::Policy(spec),
+                    Some(problem) => (last_made(snapshot), Some(Problem::Policy(problem.to_string()))),
+                    None => (Wanted::Policy(spec), None),
                 },
             }
+        }
+    }
+}
+
+/// The NetworkPolicy of a template that was deleted or has no usable rules: the spec that was made last. If nobody knows
+/// it, the Sandboxes of a template with a policy get one that allows nothing.
+fn last_made(snapshot: &TemplateSnapshot) -> Wanted {
+    let there = snapshot.network_policy.as_deref().filter(|p| ours(snapshot, p));
+    // Users may write the annotation of the policy.
+    let seen = || snapshot.last_spec.as_ref().map(JsonText::parse::<Value>);
+    let last = || seen().or_else(|| there.and_then(policy::last_spec));
+    match snapshot.users {
+        PolicyUsers::None if snapshot.template.is_none() => Wanted::None,
+        PolicyUsers::None | PolicyUsers::Others => there.and_then(|_| last()).map_or(Wanted::Keep, Wanted::Policy),
+        PolicyUsers::Managed => {
+            let closed = || manifest::closed_network_policy_spec(&snapshot.key.name);
+            Wanted::Policy(last().unwrap_or_else(closed))
         }
     }
 }
@@ -81,8 +93,8 @@ fn wanted(snapshot: &TemplateSnapshot) -> Wanted {
 fn ours(snapshot: &TemplateSnapshot, policy: &Object) -> bool {
     match policy::ownership(policy, &snapshot.key) {
         Ownership::Ours => true,
-        // The template that the policy belongs to was deleted, and the template of the same name takes it over.
-        Ownership::OfTemplate(_) => snapshot.template.is_some() && !snapshot.other_template_exists,
+        // The template that the policy was made for and its Sandboxes were deleted, so this template takes it over.
+        Ownership::OfTemplate(_) => snapshot.template.is_some() && !snapshot.other_keeps_policy,
         Ownership::Foreign => false,
     }
 }
@@ -110,8 +122,8 @@ fn write_policy(snapshot: &TemplateSnapshot, spec: &Value) -> (Option<Op>, Optio
 fn policy_patch(snapshot: &TemplateSnapshot, there: &Object, spec: &Value) -> Map<String, Value> {
     let mut metadata = Map::new();
     let wanted = manifest::network_policy_annotations(&snapshot.key, spec);
-    let damaged = OF_POLICY.into_iter().any(|name| there.meta.annotations.get(name) != wanted[name].as_str());
-    if damaged {
+    let named = there.meta.annotations.get(annotation::POLICY_TEMPLATE) == wanted[annotation::POLICY_TEMPLATE].as_str();
+    if !(named && policy::keeps_spec(there, spec)) {
         metadata.insert("annotations".to_owned(), wanted);
     }
     if let Some(owner) = there.owner_key().filter(|owner| is_template(owner.kind)) {

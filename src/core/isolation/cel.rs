@@ -8,8 +8,8 @@
 //! annotations of these pods. [`variables`] derives two more. The values are of the type `dyn`, so a value of an unexpected
 //! type makes an expression false or an error, and both deny the request.
 
+use super::HostAccess;
 use super::fields::{APPARMOR_ANNOTATION, CAPABILITIES, CONTAINERS, HANDLERS, PROFILES, SELINUX_TYPES, SYSCTLS};
-use super::host_access::HostAccess;
 
 /// An expression that is true if no pod has an access to its host, and the message if it is false.
 #[derive(Clone, Debug, PartialEq, Eq)]

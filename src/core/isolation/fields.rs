@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::host_access::{HostAccess, HostAccessSet};
+use super::{HostAccess, HostAccessSet};
 use crate::model::FieldError;
 
 /// The parts of an object that describe a pod, and the paths of these parts in the object.
@@ -82,8 +82,8 @@ pub(super) const CAPABILITIES: [&str; 13] = [
     "SETUID",
     "SYS_CHROOT",
 ];
-/// The kernel parameters that the profile *baseline* lets a pod set, as of Kubernetes 1.32.
-pub(super) const SYSCTLS: [&str; 12] = [
+/// The kernel parameters that the profile *baseline* lets a pod set, as of Kubernetes 1.37.
+pub(super) const SYSCTLS: [&str; 14] = [
     "kernel.shm_rmid_forced",
     "net.ipv4.ip_local_port_range",
     "net.ipv4.ip_unprivileged_port_start",
@@ -96,6 +96,8 @@ pub(super) const SYSCTLS: [&str; 12] = [
     "net.ipv4.tcp_keepalive_probes",
     "net.ipv4.tcp_rmem",
     "net.ipv4.tcp_wmem",
+    "net.ipv4.tcp_slow_start_after_idle",
+    "net.ipv4.tcp_notsent_lowat",
 ];
 /// The SELinux types that the profile *baseline* allows, as of Kubernetes 1.31.
 pub(super) const SELINUX_TYPES: [&str; 4] =

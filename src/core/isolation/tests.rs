@@ -110,6 +110,12 @@ fn of_pod() -> Vec<(HostAccess, Value, Value, &'static str)> {
             "spec.volumes[1].hostPath",
         ),
         (A::Sysctls, sysctl("kernel.msgmax"), sysctl("net.ipv4.tcp_rmem"), "spec.securityContext.sysctls[0].name"),
+        (
+            A::Sysctls,
+            sysctl("net.ipv4.tcp_timestamps"),
+            sysctl("net.ipv4.tcp_notsent_lowat"),
+            "spec.securityContext.sysctls[0].name",
+        ),
         (A::AppArmorProfile, apparmor("unconfined"), apparmor("runtime/default"), "metadata.annotations["),
         (A::AppArmorProfile, apparmor("other"), apparmor("localhost/mine"), "metadata.annotations["),
     ]
@@ -177,7 +183,7 @@ fn a_field_is_allowed_only_by_its_own_name() {
         let mut pod = bad;
         pod["spec"]["runtimeClassName"] = "gvisor".into();
         for allowed in HostAccess::ALL.iter().copied() {
-            let isolation = Isolation { classes: &classes, allowed: [allowed].into_iter().collect() };
+            let isolation = Isolation { classes: &classes, allowed: [allowed].into_iter().collect(), limits: vec![] };
             let errors = isolation.judge(&PodFields::of_pod(&pod), ClassRule::Required, "");
             assert_eq!(errors.is_empty(), allowed == access, "{allowed:?}: {pod}: {errors:?}");
         }
@@ -197,8 +203,9 @@ fn the_facts_of_an_observed_pod_are_those_of_its_spec() {
             let observed = object.pod().expect("a Pod");
             assert_eq!(observed.host_access.iter().collect::<Vec<_>>(), expected, "{document}");
             let classes = gvisor();
-            let isolation = Isolation { classes: &classes, allowed: HostAccessSet::default() };
-            assert_eq!(isolation.broken_by(observed), expected.first().map(|a| a.as_str().to_owned()), "{document}");
+            let isolation = Isolation { classes: &classes, allowed: HostAccessSet::default(), limits: vec![] };
+            let broken = expected.first().map(|access| format!("{}, which does not isolate", access.as_str()));
+            assert_eq!(isolation.broken_by(observed), broken, "{document}");
         }
     }
 }
@@ -206,7 +213,7 @@ fn the_facts_of_an_observed_pod_are_those_of_its_spec() {
 #[test]
 fn a_class_is_required_of_a_pod_and_may_be_missing_in_a_template() {
     let classes = gvisor();
-    let isolation = Isolation { classes: &classes, allowed: HostAccessSet::default() };
+    let isolation = Isolation { classes: &classes, allowed: HostAccessSet::default(), limits: vec![] };
     for (class, required, known) in [
         (Value::Null, false, true),
         ("".into(), false, true),
@@ -258,7 +265,7 @@ fn a_message_names_sixteen_fields_and_counts_the_others() {
     let containers: Vec<Value> = (0..40).map(|_| json!({ "securityContext": { "privileged": true } })).collect();
     let pod = json!({ "spec": { "containers": containers } });
     let classes = gvisor();
-    let isolation = Isolation { classes: &classes, allowed: HostAccessSet::default() };
+    let isolation = Isolation { classes: &classes, allowed: HostAccessSet::default(), limits: vec![] };
     let errors = isolation.judge(&PodFields::of_pod(&pod), ClassRule::IfKnown, "");
     assert_eq!(errors.len(), 17);
     assert!(errors[16].message.starts_with("24 more"), "{}", errors[16]);
@@ -296,7 +303,7 @@ fn the_ways_of_a_pod_are_known_after_the_first_field_of_each() {
 #[test]
 fn a_change_of_a_pod_with_many_fields_is_judged_by_what_is_new() {
     let classes = gvisor();
-    let isolation = Isolation { classes: &classes, allowed: HostAccessSet::default() };
+    let isolation = Isolation { classes: &classes, allowed: HostAccessSet::default(), limits: vec![] };
     let (old, mut new) = (with_capabilities(330_000), with_capabilities(330_000));
     let judge = |new: &Value| {
         isolation.judge_change(&PodFields::of_pod(&old), &PodFields::of_pod(new), ClassRule::Required, "")

@@ -2,16 +2,13 @@
 
 use paddock_api::kind::{Key, Kind};
 use paddock_api::names::object::ROUTER_APP;
-use paddock_api::names::{annotation, label, name_hash};
+use paddock_api::names::{annotation, label};
 use serde_json::{Value, json};
 
 use crate::model::NetworkPolicy;
-use crate::network_policy::{policy_key, template_reference};
+use crate::network_policy::{Selector, policy_key, template_reference};
 use crate::object::json::to_value;
 use crate::settings::NetworkSettings;
-
-/// The label of each namespace with its name, which the API server sets and nobody can change.
-const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// The IPv4 addresses that are not public, so that the default rules exclude them:
 ///
@@ -87,12 +84,8 @@ pub fn closed_network_policy_spec(template: &str) -> Value {
 }
 
 fn spec(template: &str, ingress: &Value, egress: &Value) -> Value {
-    json!({
-        "podSelector": { "matchLabels": { label::TEMPLATE_REF_HASH: name_hash(template) } },
-        "policyTypes": ["Ingress", "Egress"],
-        "ingress": ingress,
-        "egress": egress,
-    })
+    let rules = json!({ "policyTypes": ["Ingress", "Egress"], "ingress": ingress, "egress": egress });
+    Selector::Digest.applied(template, rules)
 }
 
 /// Returns the NetworkPolicy of a template, as JSON. It has no owner reference, because it outlives the template.
@@ -128,7 +121,7 @@ fn default_ingress(settings: &NetworkSettings) -> Value {
         .iter()
         .map(|namespace| {
             json!({
-                "namespaceSelector": { "matchLabels": { NAMESPACE_NAME: namespace } },
+                "namespaceSelector": { "matchLabels": { label::NAMESPACE_NAME: namespace } },
                 "podSelector": { "matchLabels": { "app": ROUTER_APP } },
             })
         })
@@ -160,7 +153,7 @@ fn default_egress(settings: &NetworkSettings) -> Value {
         {
             "to": [
                 {
-                    "namespaceSelector": { "matchLabels": { NAMESPACE_NAME: "kube-system" } },
+                    "namespaceSelector": { "matchLabels": { label::NAMESPACE_NAME: "kube-system" } },
                     "podSelector": { "matchLabels": { "k8s-app": "kube-dns" } },
                 },
                 { "ipBlock": { "cidr": NODE_LOCAL_DNS } },

@@ -16,6 +16,7 @@ use super::revision::PodRevision;
 use super::volumes::{let_containers_write, mount_claim};
 use crate::marker::Marker;
 use crate::model;
+use crate::network_policy::selection_labels;
 use crate::object::json::to_value;
 use crate::object::{Object, Texts};
 
@@ -46,7 +47,8 @@ pub struct PodPlan<'a> {
 #[must_use]
 pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Value {
     let mut spec = model.pod.spec.parse();
-    spec.hostname = Some(sandbox.key.name.to_string());
+    // A name that is no hostname stays the name of the pod, and the kubelet makes a hostname of it.
+    spec.hostname = model::names::dns_label(&sandbox.key.name).is_none().then(|| sandbox.key.name.to_string());
     // The kubelet would prefer it.
     spec.hostname_override = None;
     spec.runtime_class_name = plan.runtime_class.map(str::to_owned);
@@ -115,8 +117,8 @@ fn with_operator_labels(sandbox: &Object, mut labels: BTreeMap<String, String>) 
         (Marker::Unclear | Marker::Unmarked, Marker::Unclear | Marker::Unmarked) => {}
     }
     if let Some(template) = &sandbox.template {
-        // The NetworkPolicy of the template selects the pod by this label, so no user decides about it.
-        labels.insert(label::TEMPLATE_REF_HASH.to_owned(), name_hash(&template.name));
+        // The NetworkPolicy of the template selects the pod by these labels, so no user decides about them.
+        labels.extend(selection_labels(&template.name).map(|(key, value)| (key.to_owned(), value)));
     }
     labels.insert(label::SANDBOX_NAME_HASH.to_owned(), name_hash(&sandbox.key.name));
     labels.insert(label::SANDBOX_UID.to_owned(), sandbox.meta.uid.to_string());
@@ -126,16 +128,25 @@ fn with_operator_labels(sandbox: &Object, mut labels: BTreeMap<String, String>) 
 /// The marker of a Sandbox and of its pod template, which is that of [`pod_labels`]. Without a valid spec, the Sandbox
 /// itself decides.
 pub(crate) fn sandbox_marker(sandbox: &Object, model: Option<&model::Sandbox>) -> Marker {
-    let of_template = model.map_or(Marker::Unmarked, |model| Marker::of(&model.pod.labels));
-    Marker::strongest([of_template, own_marker(sandbox)])
+    Marker::strongest([labelled_marker(sandbox, model), recorded_marker(sandbox)])
 }
 
-/// The marker of the Sandbox itself: that of its label, or that of its status. The status keeps the marker even if the
-/// label is removed while the webhook is away.
+/// The marker in the labels of a Sandbox and of its pod template.
+pub(crate) fn labelled_marker(sandbox: &Object, model: Option<&model::Sandbox>) -> Marker {
+    let of_template = model.map_or(Marker::Unmarked, |model| Marker::of(&model.pod.labels));
+    Marker::strongest([of_template, Marker::of(&sandbox.meta.labels)])
+}
+
+/// The marker of the Sandbox itself: that of its label, or that of its status.
 fn own_marker(sandbox: &Object) -> Marker {
-    let kept = sandbox.sandbox().and_then(|s| s.status.isolation.as_ref()).is_some_and(|i| i.generated_code);
-    let kept = if kept { Marker::Marked } else { Marker::Unmarked };
-    Marker::strongest([Marker::of(&sandbox.meta.labels), kept])
+    Marker::strongest([Marker::of(&sandbox.meta.labels), recorded_marker(sandbox)])
+}
+
+/// The marker in the status of a Sandbox. It stays when the label is removed: from the Sandbox while the webhook is away,
+/// or from its claim, its pool or its template at any time.
+pub(crate) fn recorded_marker(sandbox: &Object) -> Marker {
+    let recorded = sandbox.sandbox().and_then(|s| s.status.isolation.as_ref()).is_some_and(|i| i.generated_code);
+    if recorded { Marker::Marked } else { Marker::Unmarked }
 }
 
 /// The annotations that a Sandbox's pod should have. Two of them list the labels and annotations that were propagated.

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::claim_data::add_volume;
 use super::claim_metadata::added_keys;
-use super::{mount_unmounted, owned, pod_name, taken_over_by};
+use super::{controller_reference, mount_unmounted, owned, pod_name};
 use crate::as_made;
 use crate::marker::Marker;
 use crate::model::{self, ServiceIntent, VolumeClaim};
@@ -173,7 +173,8 @@ pub fn adopted_by_claim(
 ) -> Value {
     let mut patch = json!({
         "metadata": {
-            "ownerReferences": taken_over_by(claim, sandbox),
+            // A Sandbox with another owner is touched, and would outlive the claim.
+            "ownerReferences": [controller_reference(claim)],
             "labels": {
                 label::WARM_POOL_SANDBOX: null,
                 label::CLAIM_UID: &*claim.meta.uid,

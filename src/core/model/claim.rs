@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::kind::ApiShape;
 use paddock_api::{ClaimLifecycle, NameRef, SandboxClaimSpec, SandboxWarmPoolSpec};
 
@@ -10,22 +9,21 @@ use super::claim_data::parse_claim_data;
 use super::claim_env::check_variables;
 use super::error::{Errors, FieldErrors};
 use super::names;
-use super::parse::{generated_name, missing, parse_host_name, parse_time};
-use super::pod::parse_volume_claims;
+use super::parse::{missing, parse_time};
+use super::pod::{check_complete, parse_volume_claims};
 use super::types::{Claim, ClaimEnd, ClaimSource, Pool, PoolChoice, PoolSize};
 
-/// Parses the spec of a SandboxWarmPool of one shape, and checks its name.
+/// Parses the spec of a SandboxWarmPool of one shape.
 ///
 /// # Errors
 /// All invalid fields.
-pub fn parse_pool(shape: ApiShape, meta: &ObjectMeta, spec: &SandboxWarmPoolSpec) -> Result<Pool, FieldErrors> {
+pub fn parse_pool(shape: ApiShape, spec: &SandboxWarmPoolSpec) -> Result<Pool, FieldErrors> {
     let (template, field) = match shape {
         ApiShape::Upstream => (&spec.sandbox_template_ref, "sandboxTemplateRef"),
         ApiShape::Seed => (&spec.template_ref, "templateRef"),
     };
     let template = template.as_ref().ok_or_else(|| missing(field))?;
     let mut errors = Errors::default();
-    check_pool_name(meta.name.as_deref(), &mut errors);
     let model = Pool {
         size: parse_size(spec, &mut errors),
         template: parse_ref(template, &format!("spec.{field}"), &mut errors),
@@ -35,17 +33,21 @@ pub fn parse_pool(shape: ApiShape, meta: &ObjectMeta, spec: &SandboxWarmPoolSpec
     errors.into_result(Some(model))
 }
 
-/// Parses the spec of a SandboxClaim of one shape, and checks its name.
+/// Parses the spec of a SandboxClaim of one shape.
 ///
 /// # Errors
-/// All invalid fields.
-pub fn parse_claim(shape: ApiShape, meta: &ObjectMeta, spec: &SandboxClaimSpec) -> Result<Claim, FieldErrors> {
-    const CLAIM_NAME: &str = "a Sandbox made for a claim has the claim's name, which is its hostname";
+/// All invalid fields. Those of the variables and of the volume claims are no errors: the claim keeps its
+/// [`env_errors`](Claim::env_errors) and [`volume_errors`](Claim::volume_errors), which have reasons of their own in its
+/// status.
+pub fn parse_claim(shape: ApiShape, spec: &SandboxClaimSpec) -> Result<Claim, FieldErrors> {
     let mut errors = Errors::default();
     let source = parse_source(shape, spec, &mut errors);
-    parse_host_name(meta, CLAIM_NAME, &mut errors);
     let Some(source) = source else { return errors.into_result(None) };
-    check_variables(&spec.env, &mut errors);
+    let (mut of_env, mut of_volumes) = (Errors::default(), Errors::default());
+    check_variables(&spec.env, &mut of_env);
+    let (volumes, at) = (&spec.volume_claim_templates, "spec.volumeClaimTemplates");
+    let volume_claims = parse_volume_claims(volumes, at, &mut of_volumes);
+    check_complete(volumes, at, &mut of_volumes);
     let metadata = spec.additional_pod_metadata.clone().unwrap_or_default();
     let model = Claim {
         source,
@@ -53,8 +55,10 @@ pub fn parse_claim(shape: ApiShape, meta: &ObjectMeta, spec: &SandboxClaimSpec) 
         labels: metadata.labels.into(),
         annotations: metadata.annotations.into(),
         env: spec.env.clone(),
+        env_errors: of_env.into_kept(),
         data: parse_claim_data(spec, &mut errors),
-        volume_claims: parse_volume_claims(&spec.volume_claim_templates, "spec.volumeClaimTemplates", &mut errors),
+        volume_claims,
+        volume_errors: of_volumes.into_kept(),
     };
     errors.into_result(Some(model))
 }
@@ -149,11 +153,4 @@ fn parse_size(spec: &SandboxWarmPoolSpec, errors: &mut Errors) -> PoolSize {
         errors.add("spec.minReady", format!("`{min}` must be at most maxReady, which is `{max}`"));
     }
     PoolSize::Between { min, max }
-}
-
-/// Checks the name of a pool. The names of its Sandboxes are `<pool>-` and five characters, and they are hostnames.
-fn check_pool_name(name: Option<&str>, errors: &mut Errors) {
-    if let Some(problem) = name.filter(|n| !n.is_empty()).and_then(|n| generated_name(&format!("{n}-"))) {
-        errors.add("metadata.name", format!("{problem}; it begins the hostnames of the pool's sandboxes"));
-    }
 }

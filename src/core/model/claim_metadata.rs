@@ -5,6 +5,7 @@ use paddock_api::names::annotation;
 use super::error::{Errors, FieldErrors};
 use super::names;
 use super::types::{Claim, Pod};
+use crate::annotation_readers;
 use crate::object::{TextMap, side_by_side};
 use crate::settings::{ANY_DOMAIN, Settings};
 
@@ -55,50 +56,15 @@ fn with_template<'a>(
     side_by_side(claim, template).filter_map(|(key, claims, templates)| Some((key, claims?, templates)))
 }
 
-/// The domains whose annotations Kubernetes, an operator, a runtime, a network plugin, a service mesh or the identity of a
-/// cloud reads. [`ANY_DOMAIN`] does not include them.
-const READ_BY_OTHERS: [&str; 30] = [
-    "agents.x-k8s.io",
-    "alibabacloud.com",
-    "aliyun.com",
-    "amazonaws.com",
-    "antrea.io",
-    "azure.com",
-    "azure.workload.identity",
-    "cilium.io",
-    "cncf.io",
-    "containerd.io",
-    "crio.io",
-    "dapr.io",
-    "gke.io",
-    "google.com",
-    "gvisor.dev",
-    "hashicorp.com",
-    "istio.io",
-    "k8s.io",
-    "katacontainers.io",
-    "kubernetes.io",
-    "kubevirt.io",
-    "kuma.io",
-    "linkerd.io",
-    "nvidia.com",
-    "openshift.io",
-    "ovn.org",
-    "paddock.dev",
-    "projectcalico.org",
-    "spiffe.io",
-    "weave.works",
-];
-
 /// Whether a claim may add an annotation with this key. The domain must be an allowed domain or a subdomain of one.
-/// [`ANY_DOMAIN`] allows all domains except [`READ_BY_OTHERS`].
+/// [`ANY_DOMAIN`] allows all annotations except those that others [read](annotation_readers::is_read).
 ///
 /// A key without a domain is the user's own, unless its name contains a dot: runtimes read names such as
 /// `io.katacontainers.config.hypervisor.kernel_params` and `dev.gvisor.spec.mount`.
 pub(super) fn annotation_is_allowed(key: &str, domains: &[String]) -> bool {
     let Some(domain) = names::domain_of(key) else { return !key.contains('.') };
     let allowed = |of: &String| match of.as_str() {
-        ANY_DOMAIN => !READ_BY_OTHERS.into_iter().any(|read| names::is_within(&domain, read)),
+        ANY_DOMAIN => !annotation_readers::is_read(key),
         of => names::is_within(&domain, of),
     };
     key == annotation::SAFE_TO_EVICT || domains.iter().any(allowed)

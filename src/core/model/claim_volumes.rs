@@ -21,6 +21,9 @@ pub(crate) fn merged_volume_claims(
     if claim.volume_claims.is_empty() {
         return Ok(merged);
     }
+    if let Some(errors) = &claim.volume_errors {
+        return Err(errors.to_string());
+    }
     let volumes = pod_volumes(template);
     for added in &claim.volume_claims {
         let existing = merged.iter_mut().find(|c| c.name == added.name);
@@ -128,8 +131,7 @@ mod tests {
         json_patch::merge(&mut spec, with);
         let added = json!([{ "metadata": { "name": name, "annotations": annotations }, "spec": spec }]);
         let document = json!({ "warmPoolRef": { "name": "p" }, "volumeClaimTemplates": added });
-        let meta = serde_json::from_value(json!({ "name": "c" })).unwrap();
-        parse_claim(ApiShape::Upstream, &meta, &serde_json::from_value(document).unwrap()).unwrap()
+        parse_claim(ApiShape::Upstream, &serde_json::from_value(document).unwrap()).unwrap()
     }
 
     /// Each field, name and annotation that would give a claim more than an empty volume of its own.

@@ -4,6 +4,11 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::text::{MESSAGE_BYTES, elide};
+
+/// The longest path of a field that is kept, in bytes. A path may contain the key of a label.
+const PATH_BYTES: usize = 512;
+
 /// One validation error.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Error)]
 #[error("{path}: {message}")]
@@ -15,8 +20,9 @@ pub struct FieldError {
 }
 
 impl FieldError {
+    /// Messages quote values of users, so both texts are shortened.
     pub(crate) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
+        Self { path: elide(path, PATH_BYTES), message: elide(message, MESSAGE_BYTES) }
     }
 }
 
@@ -92,6 +98,11 @@ impl Errors {
         self.0.push(FieldError::new(path, message));
     }
 
+    /// Returns the first errors, if there are any. An object keeps them for its status.
+    pub(super) fn into_kept(self) -> Option<FieldErrors> {
+        self.into_result(Some(())).err().map(FieldErrors::shortened)
+    }
+
     /// Returns the model if there are no errors. Without a model and without errors, the object is incomplete.
     pub(super) fn into_result<T>(self, model: Option<T>) -> Result<T, FieldErrors> {
         match model {
@@ -99,5 +110,20 @@ impl Errors {
             None if self.0.is_empty() => Err(FieldErrors::one("spec", "incomplete")),
             Some(_) | None => Err(FieldErrors(self.0.into())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::names;
+
+    #[test]
+    fn error_about_a_long_value_is_short_and_says_what_is_allowed() {
+        let value = "x".repeat(1024 * 1024);
+        let error = FieldError::new(format!("spec.labels[{value}]"), names::dns_label(&value).expect("an error"));
+        assert!(error.to_string().len() <= PATH_BYTES + MESSAGE_BYTES + 2, "{}", error.to_string().len());
+        assert!(error.path.starts_with("spec.labels[xx") && error.path.ends_with(']'), "{error}");
+        assert!(error.message.starts_with("`xx") && error.message.contains("must be a DNS label"), "{error}");
     }
 }

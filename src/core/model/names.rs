@@ -1,8 +1,6 @@
 //! The rules of Kubernetes for names, label keys and label values. Each check returns a message that says what is
 //! allowed.
 
-/// The maximum length of the name of a host: that of a DNS label.
-pub const HOST_NAME_MAX: usize = LABEL_LENGTH;
 /// The maximum length of a DNS label, such as the name of a host, a container or a volume.
 const LABEL_LENGTH: usize = 63;
 /// The maximum length of a DNS subdomain, such as the name of most objects.

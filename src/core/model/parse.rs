@@ -10,14 +10,14 @@ use paddock_api::duration::parse_go_duration;
 use paddock_api::kind::ApiShape;
 use paddock_api::names::annotation;
 use paddock_api::{
-    DrainPolicy, InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, OperatingMode, ResumePolicy,
-    SandboxSpec, SandboxTemplateSpec, VolumeClaimTemplate,
+    DrainPolicy, NetworkPolicyManagement, NetworkPolicyRules, OperatingMode, ResumePolicy, SandboxSpec,
+    SandboxTemplateSpec,
 };
 
 use super::claim_data::parse_claim_data_rules;
 use super::error::{Errors, FieldErrors};
 use super::names;
-use super::pod::{OtherVolumes, parse_pod, parse_runtime_class, parse_volume_claims};
+use super::pod::{parse_pod, parse_runtime_class, parse_volume_claims};
 use super::schedule::{Wake, parse_schedule};
 use super::types::{NetworkPolicy, Sandbox, ServiceIntent, Shutdown, Template, WarmRecord};
 
@@ -28,10 +28,8 @@ use super::types::{NetworkPolicy, Sandbox, ServiceIntent, Shutdown, Template, Wa
 /// [`schedule_errors`](Sandbox::schedule_errors), and everything else is in force.
 pub fn parse_sandbox(meta: &ObjectMeta, spec: &SandboxSpec) -> Result<Sandbox, FieldErrors> {
     let mut errors = Errors::default();
-    parse_host_name(meta, "the Sandbox's name is its hostname", &mut errors);
     let resume = spec.resume_policy.unwrap_or_default();
     let volume_claims = parse_volume_claims(&spec.volume_claim_templates, "spec.volumeClaimTemplates", &mut errors);
-    let other = OtherVolumes::Of(&spec.volume_claim_templates);
     let described = match (&spec.pod_template, &spec.template) {
         (Some(template), None) => Some((ApiShape::Upstream, template, "spec.podTemplate")),
         (None, Some(template)) => Some((ApiShape::Seed, template, "spec.template")),
@@ -47,6 +45,9 @@ pub fn parse_sandbox(meta: &ObjectMeta, spec: &SandboxSpec) -> Result<Sandbox, F
             None
         }
     };
+    if let Some((shape, ..)) = described {
+        check_name(meta, parse_service(shape, spec.service, resume), &mut errors);
+    }
     let shutdown = Shutdown {
         at: parse_time(spec.shutdown_time.as_deref(), "spec.shutdownTime", &mut errors),
         policy: spec.shutdown_policy.unwrap_or_default(),
@@ -72,7 +73,7 @@ pub fn parse_sandbox(meta: &ObjectMeta, spec: &SandboxSpec) -> Result<Sandbox, F
         };
         Sandbox {
             shape,
-            pod: parse_pod(metadata, &template.spec, other, path, &mut errors),
+            pod: parse_pod(metadata, &template.spec, path, &mut errors),
             warm,
             runtime_class: parse_runtime_class(
                 spec.runtime_class_name.as_ref(),
@@ -110,18 +111,11 @@ pub fn parse_template(shape: ApiShape, spec: &SandboxTemplateSpec) -> Result<Tem
     let path = format!("spec.{field}");
     let mut errors = Errors::default();
     let claims = &spec.volume_claim_templates;
-    let claims_policy = spec.volume_claim_templates_policy.unwrap_or_default();
     let resume = spec.resume_policy.unwrap_or_default();
     let model = Template {
         shape,
         volume_claims: parse_volume_claims(claims, "spec.volumeClaimTemplates", &mut errors),
-        pod: parse_pod(
-            pod.metadata.clone().unwrap_or_default(),
-            &pod.spec,
-            other_volumes(claims_policy, claims),
-            &path,
-            &mut errors,
-        ),
+        pod: parse_pod(pod.metadata.clone().unwrap_or_default(), &pod.spec, &path, &mut errors),
         runtime_class: parse_runtime_class(runtime_class, &pod.spec, &format!("{path}.spec"), &mut errors),
         service: parse_service(shape, service, resume),
         claim_data: parse_claim_data_rules(
@@ -133,7 +127,7 @@ pub fn parse_template(shape: ApiShape, spec: &SandboxTemplateSpec) -> Result<Tem
         ),
         network: parse_network(spec.network_policy_management, spec.network_policy.as_ref()),
         env_policy: spec.env_vars_injection_policy.unwrap_or_default(),
-        volume_claims_policy: claims_policy,
+        volume_claims_policy: spec.volume_claim_templates_policy.unwrap_or_default(),
         idle_timeout: parse_idle_timeout(spec.idle_timeout.as_deref(), &mut errors),
         resume,
         drain: parse_drain(spec.drain_policy, resume, &mut errors),
@@ -161,17 +155,22 @@ pub(super) fn parse_time(text: Option<&str>, path: &str, errors: &mut Errors) ->
     }
 }
 
-/// Checks a name that becomes a hostname. If the API server has not generated the name yet, the prefix is checked.
-pub(super) fn parse_host_name(meta: &ObjectMeta, why: &str, errors: &mut Errors) {
+/// Checks the name of a Sandbox, which is also that of its Service. If the API server has not generated the name yet, the
+/// prefix is checked. Without a Service, the rule of the API server is enough.
+fn check_name(meta: &ObjectMeta, service: ServiceIntent, errors: &mut Errors) {
+    const WHY: &str = "it is the name of the Sandbox's Service";
+    if !service.is_made() {
+        return;
+    }
     match (meta.name.as_deref(), meta.generate_name.as_deref()) {
         (Some(name), _) if !name.is_empty() => {
             if let Some(problem) = names::dns_label(name) {
-                errors.add("metadata.name", format!("{problem}; {why}"));
+                errors.add("metadata.name", format!("{problem}; {WHY}"));
             }
         }
         (_, prefix) => {
             if let Some(problem) = prefix.filter(|p| !p.is_empty()).and_then(generated_name) {
-                errors.add("metadata.generateName", format!("{problem}; {why}"));
+                errors.add("metadata.generateName", format!("{problem}; {WHY}"));
             }
         }
     }
@@ -179,7 +178,7 @@ pub(super) fn parse_host_name(meta: &ObjectMeta, why: &str, errors: &mut Errors)
 
 /// Returns the error in the names that the API server generates from a prefix, if there is one. The API server
 /// truncates the prefix to 58 characters and adds 5.
-pub(super) fn generated_name(prefix: &str) -> Option<String> {
+pub(crate) fn generated_name(prefix: &str) -> Option<String> {
     const KEPT: usize = 58;
     let kept: String = prefix.chars().take(KEPT).collect();
     names::dns_label(&format!("{kept}00000"))
@@ -212,14 +211,6 @@ fn parse_drain(drain: Option<DrainPolicy>, resume: ResumePolicy, errors: &mut Er
             drain
         }
         (drain @ (DrainPolicy::Evict | DrainPolicy::Suspend), ResumePolicy::Manual | ResumePolicy::OnDemand) => drain,
-    }
-}
-
-/// The volumes that a template may mount without naming them. If claims may add volume claims, it may mount any volume.
-fn other_volumes(policy: InjectionPolicy, templates: &[VolumeClaimTemplate]) -> OtherVolumes<'_> {
-    match policy {
-        InjectionPolicy::Disallowed => OtherVolumes::Of(templates),
-        InjectionPolicy::Allowed | InjectionPolicy::Overrides => OtherVolumes::Any,
     }
 }
 

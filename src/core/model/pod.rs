@@ -18,26 +18,11 @@ use super::stored::StoredSpec;
 use super::types::{Pod, VolumeClaim};
 use crate::object::JsonText;
 
-/// The volumes that a pod may mount in addition to those in its spec.
-#[derive(Clone, Copy)]
-pub(super) enum OtherVolumes<'a> {
-    /// The volumes of these volume claim templates.
-    Of(&'a [VolumeClaimTemplate]),
-    /// Any volume, because a claim may add volume claims.
-    Any,
-}
-
 /// Parses the metadata and the spec of a pod template. `path` is the field that contains the template.
-pub(super) fn parse_pod(
-    metadata: PodMetadata,
-    spec: &PodSpec,
-    other: OtherVolumes<'_>,
-    path: &str,
-    errors: &mut Errors,
-) -> Pod {
+pub(super) fn parse_pod(metadata: PodMetadata, spec: &PodSpec, path: &str, errors: &mut Errors) -> Pod {
     check_labels(&metadata.labels, &format!("{path}.metadata.labels"), errors);
     check_annotations(&metadata.annotations, &format!("{path}.metadata.annotations"), errors);
-    check_spec(spec, other, &format!("{path}.spec"), errors);
+    check_spec(spec, &format!("{path}.spec"), errors);
     Pod {
         labels: metadata.labels.into(),
         annotations: metadata.annotations.into(),
@@ -60,9 +45,6 @@ pub(super) fn parse_volume_claims(
         check_name(name, &mut seen, &format!("{path}.metadata.name"), errors);
         check_labels(&metadata.labels, &format!("{path}.metadata.labels"), errors);
         check_annotations(&metadata.annotations, &format!("{path}.metadata.annotations"), errors);
-        if template.spec.access_modes.as_ref().is_none_or(Vec::is_empty) {
-            errors.add(format!("{path}.spec.accessModes"), "at least one is required, such as ReadWriteOnce");
-        }
         check_storage(template, &format!("{path}.spec.resources"), errors);
         claims.push(VolumeClaim {
             name: name.to_owned(),
@@ -72,6 +54,21 @@ pub(super) fn parse_volume_claims(
         });
     }
     claims
+}
+
+/// Checks that volume claim templates say what the API server requires. A webhook may add that to the volume claims, so this
+/// is an error only where clients expect a reason at once.
+pub(super) fn check_complete(templates: &[VolumeClaimTemplate], path: &str, errors: &mut Errors) {
+    for (i, VolumeClaimTemplate { spec, .. }) in templates.iter().enumerate() {
+        if spec.access_modes.as_ref().is_none_or(Vec::is_empty) {
+            errors.add(format!("{path}[{i}].spec.accessModes"), "at least one is required, such as ReadWriteOnce");
+        }
+        let requests = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+        if !requests.is_some_and(|requests| requests.contains_key("storage")) {
+            let at = format!("{path}[{i}].spec.resources.requests.storage");
+            errors.add(at, "is required: how much to store, such as 1Gi");
+        }
+    }
 }
 
 /// Parses the RuntimeClass, which a user can name beside the pod or in its spec.
@@ -101,25 +98,18 @@ pub(super) fn parse_runtime_class(
     Some(a.clone())
 }
 
-fn check_spec(spec: &PodSpec, other: OtherVolumes<'_>, path: &str, errors: &mut Errors) {
+fn check_spec(spec: &PodSpec, path: &str, errors: &mut Errors) {
     if spec.containers.is_empty() {
         errors.add(format!("{path}.containers"), "at least one container is required");
     }
     let mut names = BTreeSet::new();
-    let volumes = check_volumes(spec, path, errors);
-    let claims: Option<BTreeSet<&str>> = match other {
-        OtherVolumes::Any => None,
-        OtherVolumes::Of(templates) => {
-            Some(templates.iter().filter_map(|t| t.metadata.as_ref()?.name.as_deref()).collect())
-        }
-    };
-    let known = |name: &str| claims.as_ref().is_none_or(|claims| volumes.contains(name) || claims.contains(name));
+    check_volumes(spec, path, errors);
     let init =
         spec.init_containers.iter().flatten().enumerate().map(|(i, c)| (format!("{path}.initContainers[{i}]"), c));
     let main = spec.containers.iter().enumerate().map(|(i, c)| (format!("{path}.containers[{i}]"), c));
     for (path, container) in init.chain(main) {
         check_name(&container.name, &mut names, &format!("{path}.name"), errors);
-        check_mounts(container, &known, &path, errors);
+        check_mounts(container, &path, errors);
         if let Some(resources) = &container.resources {
             check_resources(resources, &format!("{path}.resources"), errors);
         }
@@ -140,7 +130,7 @@ fn check_spec(spec: &PodSpec, other: OtherVolumes<'_>, path: &str, errors: &mut 
     }
 }
 
-fn check_volumes<'a>(spec: &'a PodSpec, path: &str, errors: &mut Errors) -> BTreeSet<&'a str> {
+fn check_volumes(spec: &PodSpec, path: &str, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     for (i, volume) in spec.volumes.iter().flatten().enumerate() {
         let path = format!("{path}.volumes[{i}]");
@@ -149,31 +139,16 @@ fn check_volumes<'a>(spec: &'a PodSpec, path: &str, errors: &mut Errors) -> BTre
             check_quantity(limit, &format!("{path}.emptyDir.sizeLimit"), errors);
         }
     }
-    seen
 }
 
-fn check_mounts(container: &Container, known: &impl Fn(&str) -> bool, path: &str, errors: &mut Errors) {
+fn check_mounts(container: &Container, path: &str, errors: &mut Errors) {
     let mut paths = BTreeSet::new();
     for (i, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let path = format!("{path}.volumeMounts[{i}]");
-        if !known(&mount.name) {
-            errors.add(
-                format!("{path}.name"),
-                format!("`{}` must be the name of a volume or of a volume claim template", mount.name),
-            );
-        }
         if mount.mount_path.is_empty() {
             errors.add(format!("{path}.mountPath"), "must be a path, such as /workspace");
         } else if !paths.insert(mount.mount_path.as_str()) {
             errors.add(format!("{path}.mountPath"), format!("`{}` must be used once in a container", mount.mount_path));
-        }
-    }
-    for (i, device) in container.volume_devices.iter().flatten().enumerate() {
-        if !known(&device.name) {
-            errors.add(
-                format!("{path}.volumeDevices[{i}].name"),
-                format!("`{}` must be the name of a volume or of a volume claim template", device.name),
-            );
         }
     }
 }
@@ -198,10 +173,8 @@ fn check_storage(template: &VolumeClaimTemplate, path: &str, errors: &mut Errors
     let limits = quantities(resources.limits.as_ref(), &format!("{path}.limits"), errors);
     let requests = quantities(resources.requests.as_ref(), &format!("{path}.requests"), errors);
     let at = format!("{path}.requests.storage");
-    let given = resources.requests.as_ref().is_some_and(|r| r.contains_key("storage"));
     match (requests.get("storage"), limits.get("storage")) {
-        (None, _) if !given => errors.add(at, "is required: how much to store, such as 1Gi"),
-        // The value is not a quantity, and that error has been added already.
+        // There is no value, or it is not a quantity and that error has been added already.
         (None, _) => {}
         (Some((quantity, text)), _) if *quantity <= Quantity::ZERO => {
             errors.add(at, format!("`{text}` must be above zero"))

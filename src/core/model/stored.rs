@@ -4,7 +4,7 @@
 //! parsed when a pod or a Sandbox is made, which is rare, and kept for the life of its Sandbox. So its JSON text is kept,
 //! with the few facts that frequent decisions use.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
 use paddock_api::claim_data::{INIT, INIT_IMAGE, SECRET, VOLUME};
@@ -138,20 +138,73 @@ pub(crate) fn is_init(container: &Container) -> bool {
     container.name == INIT && container.image.as_deref() == Some(INIT_IMAGE)
 }
 
+/// The ports of the containers that run as long as the pod, by number and protocol. The names are upstream's: the first
+/// one that a container gives the port and no other port has, or a generated one.
 fn ports(spec: &PodSpec) -> Box<[Port]> {
-    let (mut numbers, mut names) = (BTreeSet::new(), BTreeSet::<String>::new());
-    let mut found = Vec::new();
+    let mut found: BTreeMap<(i32, &str), Option<&str>> = BTreeMap::new();
+    let mut names = BTreeSet::<String>::new();
     let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
     let declared = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
-    for ContainerPort { container_port, name, protocol, .. } in declared {
-        let protocol = protocol.as_deref().unwrap_or("TCP");
-        if !numbers.insert((*container_port, protocol)) {
-            continue;
+    for ContainerPort { container_port, name, protocol, .. } in declared.filter(|port| port.container_port != 0) {
+        let of_port = found.entry((*container_port, protocol.as_deref().unwrap_or("TCP"))).or_default();
+        let name = name.as_deref().filter(|name| !name.is_empty() && of_port.is_none());
+        if let Some(name) = name.filter(|name| names.insert((*name).to_owned())) {
+            *of_port = Some(name);
         }
-        let made = format!("{}-{container_port}", protocol.to_lowercase());
-        let name = name.clone().filter(|name| !names.contains(name)).unwrap_or(made);
-        found.push(Port { name: name.as_str().into(), number: *container_port, protocol: protocol.into() });
-        names.insert(name);
     }
-    found.into()
+    let port = |((number, protocol), name): ((i32, &str), Option<&str>)| {
+        let name = name.map_or_else(|| generated_name(number, protocol, &mut names), str::to_owned);
+        Port { name: name.into(), number, protocol: protocol.into() }
+    };
+    found.into_iter().map(port).collect()
+}
+
+/// A name that no other port of the spec has.
+fn generated_name(number: i32, protocol: &str, names: &mut BTreeSet<String>) -> String {
+    let base = format!("p-{number}-{}", protocol.to_lowercase());
+    let mut name = base.clone();
+    let mut suffix = 2;
+    while !names.insert(name.clone()) {
+        name = format!("{base}-{suffix}");
+        suffix += 1;
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ports_have_the_order_and_the_names_of_upstream() {
+        let spec = json!({
+            "initContainers": [
+                { "name": "once", "ports": [{ "containerPort": 1 }] },
+                { "name": "sidecar", "restartPolicy": "Always", "ports": [
+                    { "name": "http", "containerPort": 4180 }, { "name": "p-53-udp", "containerPort": 7 },
+                ] },
+            ],
+            "containers": [
+                { "name": "a", "ports": [
+                    { "containerPort": 8888 }, { "name": "", "containerPort": 53, "protocol": "UDP" }, { "containerPort": 53 },
+                ] },
+                { "name": "b", "ports": [
+                    { "name": "http", "containerPort": 8888 }, { "name": "again", "containerPort": 8888 },
+                    { "name": "none", "containerPort": 0 },
+                ] },
+            ],
+        });
+        let found = ports(&serde_json::from_value(spec).unwrap());
+        let found: Vec<_> = found.iter().map(|port| (port.number, &*port.protocol, &*port.name)).collect();
+        let expected = [
+            (7, "TCP", "p-53-udp"),
+            (53, "TCP", "p-53-tcp"),
+            (53, "UDP", "p-53-udp-2"),
+            (4180, "TCP", "p-4180-tcp"),
+            (8888, "TCP", "http"),
+        ];
+        assert_eq!(found, expected);
+    }
 }

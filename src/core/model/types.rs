@@ -17,7 +17,7 @@ use crate::object::{JsonText, TextMap};
 use crate::settings::Settings;
 
 /// The pod that a Sandbox runs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pod {
     /// The labels that the user gave the pod.
     pub labels: TextMap,
@@ -53,6 +53,17 @@ pub enum ServiceIntent {
     /// A ClusterIP Service without a selector, whose endpoints the operator writes. The address stays when the pod is
     /// replaced.
     Stable,
+}
+
+impl ServiceIntent {
+    /// Whether the Sandbox gets a Service, which has the name of the Sandbox. The name then has to be a DNS label.
+    #[must_use]
+    pub fn is_made(self) -> bool {
+        match self {
+            ServiceIntent::Headless | ServiceIntent::Stable => true,
+            ServiceIntent::Keep | ServiceIntent::Absent => false,
+        }
+    }
 }
 
 /// The time at which a Sandbox expires, and the effect.
@@ -340,8 +351,12 @@ pub struct Claim {
     pub env: Vec<ClaimEnvVar>,
     /// The files and variables together, in the form in which a running pod gets them. `None` if there are none.
     pub data: Option<ClaimData>,
+    /// The errors of the environment variables. No template admits a claim that has any.
+    pub env_errors: Option<FieldErrors>,
     /// Volume claims to add to those of the template.
     pub volume_claims: Vec<VolumeClaim>,
+    /// The errors of the volume claims. No template admits a claim that has any.
+    pub volume_errors: Option<FieldErrors>,
 }
 
 impl Claim {

@@ -43,14 +43,33 @@ pub(crate) fn size(object: &Value) -> usize {
     texts.map(|text| text.len() + 5 * escaped(&text)).sum()
 }
 
-/// Whether JSON has so many bytes that it is large. The count is that of the JSON without escapes, and it makes no text.
+/// Whether JSON has so many bytes that it is large.
 pub(crate) fn is_large(json: &Value) -> bool {
-    let mut left = LARGE_BYTES;
-    !fits(json, &mut left)
+    !fits(json, LARGE_BYTES)
 }
 
-/// Whether JSON has at most as many bytes as are left. Takes them off.
-fn fits(json: &Value, left: &mut usize) -> bool {
+/// An estimate of the memory of parsed JSON, in bytes. Many small values need several times the memory of their text.
+pub(crate) fn memory(json: &Value) -> usize {
+    /// An entry of a map, or a text, has memory of its own.
+    const PIECE: usize = 48;
+
+    let of_parts: usize = match json {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len() + PIECE,
+        Value::Array(items) => items.iter().map(memory).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + PIECE + memory(value)).sum(),
+    };
+    size_of::<Value>() + of_parts
+}
+
+/// Whether JSON has at most so many bytes. The count is that of the JSON without escapes, and it makes no text.
+pub(crate) fn fits(json: &Value, most: usize) -> bool {
+    let mut left = most;
+    take(json, &mut left)
+}
+
+/// Takes the bytes of JSON off those that are left. Returns whether there were enough.
+fn take(json: &Value, left: &mut usize) -> bool {
     let own = match json {
         Value::Null | Value::Bool(_) | Value::Number(_) => 4,
         Value::String(text) => text.len() + 2,
@@ -61,8 +80,8 @@ fn fits(json: &Value, left: &mut usize) -> bool {
     *left = rest;
     match json {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
-        Value::Array(items) => items.iter().all(|item| fits(item, left)),
-        Value::Object(fields) => fields.values().all(|value| fits(value, left)),
+        Value::Array(items) => items.iter().all(|item| take(item, left)),
+        Value::Object(fields) => fields.values().all(|value| take(value, left)),
     }
 }
 

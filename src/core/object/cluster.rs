@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Toleration;
 use serde::Serialize;
 
 use crate::tcp_wake::Gateway;
@@ -34,4 +35,6 @@ pub struct RuntimeClass {
     pub handler: String,
     /// The labels that a node needs to run the class: `scheduling.nodeSelector`.
     pub node_selector: BTreeMap<String, String>,
+    /// The tolerations that the API server adds to each new pod of the class: `scheduling.tolerations`.
+    pub tolerations: Vec<Toleration>,
 }

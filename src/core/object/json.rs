@@ -64,7 +64,7 @@ pub(crate) fn problem(error: &serde_json::Error) -> String {
 
 /// A value of the Kubernetes API as its JSON text, which takes a fraction of the memory of the parsed value. Clones share
 /// the text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct JsonText(Arc<str>);
 
 impl JsonText {

@@ -12,6 +12,7 @@ use paddock_api::names::{FOREGROUND, annotation, group, label};
 
 use super::text_map::{TextMap, Texts};
 use crate::model::names;
+use crate::policy_spec::MAX_SPEC_BYTES;
 
 /// The metadata that decisions use.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -162,7 +163,7 @@ pub(super) fn is_foreign(meta: &ObjectMeta) -> bool {
 }
 
 /// The bytes of our annotations that are kept of an object that no object of Paddock owns. Those that decisions read are
-/// shorter, except the rules of a NetworkPolicy.
+/// shorter, except the rules of a NetworkPolicy, which have a limit of their own.
 const UNOWNED_BYTES_MAX: usize = 16 * 1024;
 
 /// Whether an object of Paddock owns the object.
@@ -180,7 +181,8 @@ pub(super) fn keep_our_annotations(kind: ChildKind, meta: &mut ObjectMeta) {
     let mut left = UNOWNED_BYTES_MAX;
     let mut keep = |key: &str, value: &str| {
         if kind == ChildKind::NetworkPolicy && OF_POLICY.contains(&key) {
-            return true;
+            // The operator writes no larger one.
+            return value.len() <= MAX_SPEC_BYTES;
         }
         let rest = left.checked_sub(key.len() + value.len()).filter(|_| is_ours(key));
         left = rest.unwrap_or(left);
@@ -235,17 +237,18 @@ mod tests {
 
     #[test]
     fn rules_of_a_policy_are_kept_of_policies_alone() {
-        let kept = |kind: Kind| {
+        let kept = |kind: Kind, bytes: usize| {
             let metadata = json!({
                 "name": "a", "namespace": "n", "labels": { "agents.x-k8s.io/x": "y" },
-                "annotations": { "policy.paddock.dev/a": "b", annotation::POLICY_SPEC: "z".repeat(1 << 17) },
+                "annotations": { "policy.paddock.dev/a": "b", annotation::POLICY_SPEC: "z".repeat(bytes) },
             });
             let object = Object::from_json(kind, json!({ "metadata": metadata })).unwrap();
             object.meta.annotations.contains_key(annotation::POLICY_SPEC)
         };
-        assert!(kept(Kind::NetworkPolicy));
+        assert!(kept(Kind::NetworkPolicy, MAX_SPEC_BYTES));
+        assert!(!kept(Kind::NetworkPolicy, MAX_SPEC_BYTES + 1), "the operator writes no such annotation");
         for kind in [Kind::Service, Kind::VolumeClaim, Kind::Pod, Kind::EndpointSlice] {
-            assert!(!kept(kind), "{kind:?}");
+            assert!(!kept(kind, MAX_SPEC_BYTES), "{kind:?}");
         }
     }
 

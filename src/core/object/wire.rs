@@ -157,6 +157,9 @@ pub(super) fn node(spec: &Value, status: &Value) -> Node {
 }
 
 pub(super) fn runtime_class(handler: &Value, scheduling: &Value) -> RuntimeClass {
-    let handler = text(handler).unwrap_or_default();
-    RuntimeClass { handler, node_selector: string_map(scheduling, "/nodeSelector") }
+    RuntimeClass {
+        handler: text(handler).unwrap_or_default(),
+        node_selector: string_map(scheduling, "/nodeSelector"),
+        tolerations: serde_json::from_value(scheduling["tolerations"].clone()).unwrap_or_default(),
+    }
 }

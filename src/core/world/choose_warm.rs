@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::relations::{claimable, pool_kind, references, template_kind, template_revision};
 use super::state::World;
+use crate::manifest::recorded_marker;
 use crate::marker::marker_of_all;
 use crate::model::{
     ClaimSource, FieldError, FieldErrors, PoolChoice, check_claim_data, check_env, merged_volume_claims,
@@ -39,6 +40,20 @@ impl World {
         }
     }
 
+    /// The pools in which a claim looks for a warm Sandbox. A pool that the claim names may not exist.
+    pub(super) fn pools_for(&self, claim: &Object, source: &ClaimSource) -> Vec<Key> {
+        let key = &claim.key;
+        match source {
+            ClaimSource::Pool(name) | ClaimSource::Template { pools: PoolChoice::Named(name), .. } => {
+                vec![key.sibling(pool_kind(key.kind), name.as_str())]
+            }
+            ClaimSource::Template { pools: PoolChoice::NoPool, .. } => vec![],
+            ClaimSource::Template { name, pools: PoolChoice::Any } => {
+                self.pools_using(&key.sibling(template_kind(key.kind), name.as_str()))
+            }
+        }
+    }
+
     /// The problems of what a claim brings with the template of the claim, if the template is known.
     #[must_use]
     pub fn problems_of_claim(&self, group: &str, resource: &str, namespace: &str, claim: &Value) -> Vec<FieldError> {
@@ -53,9 +68,11 @@ impl World {
             let model = claim.claim()?.spec.as_ref().ok()?;
             let checked = check_claim_data(model, of_template, &template.key.name);
             let mut errors = checked.err().map(FieldErrors::into_vec).unwrap_or_default();
-            let env = check_env(model, of_template).err();
+            // The review reports the errors of the claim itself.
+            let env = check_env(model, of_template).err().filter(|_| model.env_errors.is_none());
             errors.extend(env.map(|problem| FieldError::new("spec.env", problem)));
             let volumes = merged_volume_claims(model, of_template, &self.settings).err();
+            let volumes = volumes.filter(|_| model.volume_errors.is_none());
             errors.extend(volumes.map(|problem| FieldError::new("spec.volumeClaimTemplates", problem)));
             Some(errors)
         };
@@ -71,14 +88,7 @@ impl World {
         template: &Object,
         now: Timestamp,
     ) -> (Option<Candidate>, Option<Arc<Object>>) {
-        let pools = match source {
-            ClaimSource::Pool(name) => vec![claim.key.sibling(pool_kind(claim.key.kind), name.as_str())],
-            ClaimSource::Template { pools: PoolChoice::NoPool, .. } => vec![],
-            ClaimSource::Template { pools: PoolChoice::Named(name), .. } => {
-                vec![claim.key.sibling(pool_kind(claim.key.kind), name.as_str())]
-            }
-            ClaimSource::Template { pools: PoolChoice::Any, .. } => self.pools_using(&template.key),
-        };
+        let pools = self.pools_for(claim, source);
         let pools: Vec<&Arc<Object>> = pools.iter().filter_map(|p| self.objects.get(p)).collect();
         // A pod that was made before the namespace, the pool, the template or the claim demanded isolation is not handed
         // out any more.
@@ -86,8 +96,11 @@ impl World {
             self.requires_isolation(&claim.key.namespace)
                 || marker_of_all([Some(claim), Some(template), Some(pool)]).is_generated_code()
         };
-        let fit = |pool: &Object, pod: &Object| {
-            !isolate(pool) || pod.pod().is_some_and(|pod| self.isolation().broken_by(pod).is_none())
+        let isolation = self.isolation(&claim.key.namespace);
+        let fit = |pool: &Object, sandbox: &Object, pod: &Object| {
+            // The pool or the template may have had the marker for a while.
+            let isolate = isolate(pool) || recorded_marker(sandbox).is_generated_code();
+            !isolate || pod.pod().is_some_and(|pod| isolation.broken_by(pod).is_none())
         };
         let fresh = |sandbox: &Object| {
             sandbox.meta.labels.get(label::TEMPLATE_HASH) == Some(template.template_hash())
@@ -104,7 +117,7 @@ impl World {
         let reserved = reserved.filter(|s| free(s) && fresh(s) && !self.touched.contains_key(&s.key)).and_then(|s| {
             claimable(s)?;
             let pool = pools.iter().find(|pool| s.is_child_of(pool))?;
-            Some((s.clone(), self.usable_pod(s).filter(|pod| fit(pool, pod))?))
+            Some((s.clone(), self.usable_pod(s).filter(|pod| fit(pool, s, pod))?))
         });
         if reserved.is_some() {
             return (reserved, None);
@@ -115,8 +128,8 @@ impl World {
             let ours = |key| self.objects.get(key).filter(|s| s.is_child_of(pool) && free(s));
             stale = stale.or_else(|| self.warm.stale(&revision).find_map(ours).cloned());
             let mut warm = self.warm.of(&revision, |node| self.is_usable(node)).filter_map(ours);
-            if let Some(found) = warm.find_map(|s| Some((s.clone(), self.usable_pod(s).filter(|pod| fit(pool, pod))?)))
-            {
+            let usable = |s: &Arc<Object>| Some((s.clone(), self.usable_pod(s).filter(|pod| fit(pool, s, pod))?));
+            if let Some(found) = warm.find_map(usable) {
                 return (Some(found), stale);
             }
         }

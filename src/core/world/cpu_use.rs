@@ -14,10 +14,10 @@ use crate::object::Object;
 use crate::question::Hook;
 
 impl World {
-    /// The namespaces in which an idle plugin may ask for the CPU that a Sandbox uses. The built-in does not need it: its
-    /// settings have no threshold.
+    /// The namespaces in which an idle plugin may ask for the CPU that a Sandbox uses, and for its open connections. The
+    /// built-in needs neither: its settings have no threshold, and it relies on the records of activity.
     #[must_use]
-    pub fn namespaces_that_need_cpu_use(&self) -> Vec<Arc<str>> {
+    pub fn namespaces_with_idle_plugins(&self) -> Vec<Arc<str>> {
         let asks = |binding: &Binding| binding.hook == Hook::Idle && !binding.built_in && binding.not_loaded.is_none();
         let mut needed: Vec<Arc<str>> = Vec::new();
         if !self.bindings.iter().any(asks) {

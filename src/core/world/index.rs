@@ -9,11 +9,13 @@ use paddock_api::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
 use paddock_api::names::annotation;
 
 use super::pending_writes::remove_entry;
+use super::policy_users::loses_digest;
 use super::relations::{origin_pool, pool_of, pool_revision, references, sandbox_of};
 use super::state::{NodeTrouble, World};
-use crate::as_made::{DETACHED, Rules, same_pod, same_sandbox, touched};
-use crate::binding::{Binding, Bindings};
-use crate::marker::namespace_isolates;
+use crate::as_made::{DETACHED, UNFENCED, same_pod, same_sandbox};
+use crate::binding::Bindings;
+use crate::isolation::IsolationRule;
+use crate::marker::{marker_of_all, namespace_isolates};
 use crate::object::{Body, Object};
 use crate::question::RuntimeClassFact;
 
@@ -75,8 +77,19 @@ impl World {
                 self.touch(&sandbox, DETACHED);
             }
         }
+        if let Some(sandbox) = before.as_ref().and_then(|old| loses_digest(old, &object))
+            && self.objects.get(&sandbox).is_some_and(|s| s.meta.in_pool())
+        {
+            // The operator restores the label, so nothing else would show it.
+            self.touch(&sandbox, UNFENCED);
+        }
+        let new_version = |old: &Arc<Object>| old.meta.resource_version != object.meta.resource_version;
+        if object.key.kind == Kind::RuntimeClass && before.as_ref().is_none_or(new_version) {
+            self.compare_members_of(&object.key);
+        }
         self.note_demand(before.as_deref(), &object, now);
         self.add_dependents(&object, to_reconcile);
+        self.marker_changed(before.as_deref(), &object, to_reconcile);
         if let Some(old) = &before {
             self.policies_changed(old, false, to_reconcile);
         }
@@ -201,24 +214,6 @@ impl World {
         }
     }
 
-    /// Records whether somebody touched a Sandbox of a pool or its pod. A touch counts even if somebody undoes it, because
-    /// a pod that ran another image for a moment is not as made.
-    pub(super) fn note_touched(&mut self, key: &Key) {
-        let touched = self.objects.get(key).filter(|sandbox| sandbox.meta.in_pool()).and_then(|sandbox| {
-            let plugins = self.bindings.iter().any(Binding::is_custom_admission);
-            let rules = Rules { settings: &self.settings, plugins_may_change_pods: plugins };
-            touched(sandbox, self.pod_of(sandbox).as_deref(), rules)
-        });
-        if let Some(touch) = touched {
-            self.touch(key, &touch);
-        }
-    }
-
-    fn touch(&mut self, key: &Key, touch: &str) {
-        self.remove_warm(key);
-        self.touched.entry(key.clone()).or_insert_with(|| touch.into());
-    }
-
     /// Adds a Sandbox to the index of warm Sandboxes, if a claim can take it.
     pub(super) fn add_warm(&mut self, key: &Key) {
         if self.reservations.contains(key) || self.touched.contains_key(key) {
@@ -229,19 +224,6 @@ impl World {
         {
             let node = self.pod_of(object).and_then(|pod| pod.pod()?.node.clone());
             self.warm.insert(&revision, key, object.meta.created, node.unwrap_or_default());
-        }
-    }
-
-    /// Removes a Sandbox from the index of warm Sandboxes.
-    pub(super) fn remove_warm(&mut self, key: &Key) {
-        if let Some(object) = self.objects.get(key).cloned() {
-            self.remove_warm_object(&object);
-        }
-    }
-
-    fn remove_warm_object(&mut self, object: &Arc<Object>) {
-        if let Some(revision) = pool_revision(object) {
-            self.warm.remove(&revision, &object.key);
         }
     }
 
@@ -279,6 +261,23 @@ impl World {
                 to_reconcile.extend(references(object).into_iter().flat_map(|target| self.pools_using(&target)));
             }
             Class::Cluster(_) => {}
+        }
+    }
+
+    /// Adds the Sandboxes of a claim, a pool or a template that has got or lost the marker. A running pod that is isolated
+    /// gets the marker, and the status reports every other one.
+    fn marker_changed(&self, before: Option<&Object>, object: &Object, to_reconcile: &mut BTreeSet<Key>) {
+        if marker_of_all([before]) == marker_of_all([Some(object)]) {
+            return;
+        }
+        match object.key.kind.class() {
+            Class::Own(OwnKind::Template(_)) => {
+                to_reconcile.extend(self.policies.made_from.get(&object.key).into_iter().flatten().cloned());
+            }
+            Class::Own(OwnKind::Pool(_) | OwnKind::Claim(_)) => {
+                to_reconcile.extend(self.children_of(object, Kind::Sandbox).map(|sandbox| sandbox.key.clone()));
+            }
+            Class::Own(OwnKind::Sandbox) | Class::Child(_) | Class::Cluster(_) => {}
         }
     }
 
@@ -327,7 +326,11 @@ impl World {
                     let requires = |o: Option<&Object>| {
                         o.is_some_and(|o| namespace_isolates(&self.settings, name, &o.meta.labels))
                     };
-                    if requires(before) != requires(after) {
+                    let begins_or_ends = |rule: &IsolationRule| {
+                        let applies = |o: Option<&Object>| o.is_some_and(|o| rule.namespaces.matches(&o.meta.labels));
+                        applies(before) != applies(after)
+                    };
+                    if requires(before) != requires(after) || self.bindings.isolation().iter().any(begins_or_ends) {
                         // Pools replace members that are not isolated, and Sandboxes report such a pod.
                         to_reconcile.extend(self.reconciled_in(name));
                     }

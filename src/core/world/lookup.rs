@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use paddock_api::kind::{Key, Kind, OwnKind};
-use paddock_api::names::annotation;
 
-use super::relations::{pool_kind, pool_of};
+use super::relations::{pool_kind, pool_of, references};
 use super::state::World;
-use crate::isolation::Isolation;
+use crate::isolation::{Isolation, NamespaceLabels};
 use crate::manifest;
 use crate::marker::{Marker, marker_of_all, namespace_isolates};
-use crate::object::Object;
+use crate::object::{Object, TextMap};
 use crate::snapshot::{ClaimOfSandbox, StorageClasses};
 
 /// The end of a connection through the API server.
@@ -36,6 +35,22 @@ impl<'a> Connected<'a> {
 }
 
 impl World {
+    /// Whether a decision about an object may need much memory: the object is large, or an object whose content its questions
+    /// and its writes repeat.
+    #[must_use]
+    pub fn is_large(&self, key: &Key) -> bool {
+        let Some(object) = self.objects.get(key) else { return false };
+        let children = match key.kind.own() {
+            Some(OwnKind::Sandbox) => Some(Kind::Pod),
+            Some(OwnKind::Claim(_)) => Some(Kind::Sandbox),
+            // The Sandboxes of a pool are made from its template.
+            Some(OwnKind::Pool(_) | OwnKind::Template(_)) | None => None,
+        };
+        object.meta.large
+            || references(object).iter().any(|reference| self.is_large(reference))
+            || children.into_iter().flat_map(|kind| self.children_of(object, kind)).any(|child| child.meta.large)
+    }
+
     /// The pools that use a template. If `target` is a pool, the result is that pool.
     pub(super) fn pools_using(&self, target: &Key) -> Vec<Key> {
         let pool = pool_kind(target.kind);
@@ -88,14 +103,10 @@ impl World {
     }
 
     /// The marker of the claim or pool that controls a Sandbox, and of its template. A label of these objects that was
-    /// added after the Sandbox was made isolates its next pod.
+    /// added after the Sandbox was made reaches its running pod if that pod is isolated, and isolates its next pod.
     pub(super) fn inherited_marker(&self, sandbox: &Object) -> Marker {
         let owner = sandbox.owner_key().and_then(|key| self.objects.get(&key));
-        let template = sandbox.meta.annotations.get(annotation::TEMPLATE_REF).and_then(|name| {
-            let kinds = [Kind::Template, Kind::SeedTemplate].into_iter();
-            let kinds = kinds.filter(|kind| owner.is_none_or(|owner| kind.shape() == owner.key.kind.shape()));
-            kinds.filter_map(|kind| self.objects.get(&sandbox.key.sibling(kind, name))).next()
-        });
+        let template = sandbox.template.as_ref().and_then(|template| self.objects.get(&**template));
         marker_of_all([owner, template].map(|object| object.map(|object| &**object)))
     }
 
@@ -120,12 +131,18 @@ impl World {
     #[must_use]
     pub fn exposed_by(&self, namespace: &str, sandbox: &str) -> Option<String> {
         let sandbox = self.objects.get(&Key::new(Kind::Sandbox, namespace, sandbox))?;
-        self.pods_of(sandbox).find_map(|pod| self.isolation().broken_by(pod.pod()?))
+        let isolation = self.isolation(namespace);
+        self.pods_of(sandbox).find_map(|pod| isolation.broken_by(pod.pod()?))
     }
 
-    /// The rule for the isolation of pods.
-    pub(super) fn isolation(&self) -> Isolation<'_> {
-        Isolation::new(&self.classes, &self.settings)
+    /// The rule for the isolation of the pods of a namespace.
+    pub(super) fn isolation(&self, namespace: &str) -> Isolation<'_> {
+        let isolation = Isolation::new(&self.classes, &self.settings);
+        let rules = self.bindings.isolation();
+        match self.namespace(namespace) {
+            Some(object) => isolation.in_namespace(rules, &NamespaceLabels::Known(&object.meta.labels)),
+            None => isolation.in_namespace(rules, &NamespaceLabels::Uncertain(&TextMap::default())),
+        }
     }
 
     /// Whether the labels of a namespace are known. If the World contains no Namespace at all, they count as known. The

@@ -6,18 +6,21 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use paddock_api::kind::{Class, Key, Kind, OwnKind};
-use paddock_api::names::{annotation, condition, label, name_hash, object as names, reason};
+use paddock_api::names::{annotation, condition, object as names, reason};
 use paddock_api::{NetworkPolicyManagement, TemplateOrigin};
 use serde_json::Value;
 
+use super::policies::{Made, Wanted};
+use super::policy_users::{lacks_digest, recorded_management, same_name, selected_by};
 use super::relations::references;
 use super::state::World;
 use crate::conditions::find_condition;
 use crate::manifest;
 use crate::model::NetworkPolicy;
-use crate::network_policy::{self as policy, NetworkPolicyState, Ownership, policy_key};
-use crate::object::Object;
-use crate::snapshot::PolicyUsers;
+use crate::network_policy::{
+    self as policy, NetworkPolicyState, Ownership, PolicySpec, Selector, SpecDigests, policy_key,
+};
+use crate::object::{JsonText, Object};
 
 impl World {
     /// The template that a Sandbox was made from. Users may write labels, annotations and owner references, but neither
@@ -53,12 +56,13 @@ impl World {
             self.policies.made_from.entry(Key::clone(template)).or_default().insert(object.key.clone());
         }
         if let Some(selected) = selected_by(object) {
+            if lacks_digest(object) {
+                self.policies.without_digest.entry(selected.clone()).or_default().insert(object.key.clone());
+            }
             *self.policies.pods.entry(selected).or_default() += 1;
         }
-        if object.key.kind == Kind::NetworkPolicy
-            && let Some(template) = policy::template_of(object)
-        {
-            self.policies.deleted.remove(&template);
+        if let Some(wanted) = self.wanted(object) {
+            self.policies.wanted.insert(object.key.clone(), wanted);
         }
     }
 
@@ -71,9 +75,15 @@ impl World {
                 self.policies.made_from.remove(&**template);
             }
         }
-        if let Some(selected) = selected_by(object)
-            && let Some(count) = self.policies.pods.get_mut(&selected)
-        {
+        self.policies.wanted.remove(&object.key);
+        let Some(selected) = selected_by(object) else { return };
+        if let Some(pods) = self.policies.without_digest.get_mut(&selected) {
+            pods.remove(&object.key);
+            if pods.is_empty() {
+                self.policies.without_digest.remove(&selected);
+            }
+        }
+        if let Some(count) = self.policies.pods.get_mut(&selected) {
             *count -= 1;
             if *count == 0 {
                 self.policies.pods.remove(&selected);
@@ -87,6 +97,7 @@ impl World {
         match object.key.kind.class() {
             Class::Own(OwnKind::Template(_)) => {
                 for template in same_name(&object.key) {
+                    self.forget_unneeded(&template);
                     self.refresh_policy(&template, to_reconcile);
                     to_reconcile.extend(self.with_other_management(&template).cloned());
                     // The policy may pass to the template of the same name in the other API group.
@@ -95,22 +106,36 @@ impl World {
                     }
                 }
             }
-            Class::Own(OwnKind::Sandbox) => to_reconcile.extend(
-                object.template.as_deref().and_then(|template| self.is_left_over(template).then(|| template.clone())),
-            ),
-            Class::Child(paddock_api::kind::ChildKind::Pod) => {
-                if let Some((namespace, hash)) = selected_by(object)
-                    && !self.policies.pods.contains_key(&(namespace, hash.clone()))
+            Class::Own(OwnKind::Sandbox) => {
+                if let Some(template) = object.template.as_deref()
+                    && !self.has_sandboxes_of(template)
                 {
-                    to_reconcile.extend(self.left_over(&object.key, &hash));
+                    self.forget_unneeded(template);
+                    self.last_user_left(template, to_reconcile);
+                }
+            }
+            Class::Child(paddock_api::kind::ChildKind::Pod) => {
+                let Some(selected) = selected_by(object) else { return };
+                if !self.policies.pods.contains_key(&selected) {
+                    for template in self.templates_with(&selected) {
+                        self.last_user_left(&template, to_reconcile);
+                    }
+                }
+                let lacks = self.policies.without_digest.get(&selected);
+                if lacks_digest(object) && lacks.is_none_or(|pods| !pods.contains(&object.key)) {
+                    self.digest_added(&selected, to_reconcile);
                 }
             }
             Class::Child(paddock_api::kind::ChildKind::NetworkPolicy) => {
                 if removed
                     && let Some(template) = policy::template_of(object)
-                    && let Some(spec) = policy::last_spec(object).or_else(|| policy::spec_of(object))
+                    && self.needs_policy(&template)
+                    && !self.policies.made.contains_key(&template)
+                    && let Some(spec) =
+                        policy::last_spec(object).or_else(|| policy::spec_of(object).filter(Value::is_object))
                 {
-                    self.policies.deleted.insert(template, Arc::new(spec));
+                    let digests = SpecDigests::of(&template.name, &spec);
+                    self.policies.made.insert(template, Made { spec: JsonText::of(&spec), digests });
                 }
                 for template in templates_of_policy(&object.key) {
                     let known = self.objects.contains_key(&template)
@@ -132,24 +157,10 @@ impl World {
         }
     }
 
-    /// The template of a policy that nobody needs any more, if a pod with this hash of a template was its last user.
-    fn left_over(&self, pod: &Key, hash: &str) -> Option<Key> {
-        self.of_namespace(Kind::NetworkPolicy, &pod.namespace)
-            .filter_map(|policy| policy::template_of(policy))
-            .find(|template| name_hash(&template.name) == hash && self.is_left_over(template))
-    }
-
-    /// Whether a template does not exist, and no Sandbox of it either.
-    fn is_left_over(&self, template: &Key) -> bool {
-        !self.objects.contains_key(template) && self.selected_sandboxes(template).next().is_none()
-    }
-
-    /// The Sandboxes whose pods the policy of a template selects: those of the template, and those of the template of
-    /// the same name in the other API group.
-    fn selected_sandboxes(&self, template: &Key) -> impl Iterator<Item = &Arc<Object>> {
-        let keys =
-            same_name(template).into_iter().filter_map(|template| self.policies.made_from.get(&template)).flatten();
-        keys.filter_map(|key| self.objects.get(key))
+    /// Adds the templates whose policies still select by the hash alone, if each pod has the digest now.
+    fn digest_added(&self, selected: &(Arc<str>, Arc<str>), to_reconcile: &mut BTreeSet<Key>) {
+        let due = |template: &Key| self.selects_by_hash_alone(template) && self.selector(template) == Selector::Digest;
+        to_reconcile.extend(self.templates_with(selected).into_iter().filter(due));
     }
 
     /// The Sandboxes of a template whose status records another management of the NetworkPolicy than the template has.
@@ -167,6 +178,7 @@ impl World {
         let before = self.policies.in_place.contains(template);
         if in_place {
             self.policies.in_place.insert(template.clone());
+            self.remember(template);
         } else {
             self.policies.in_place.remove(template);
         }
@@ -211,14 +223,46 @@ impl World {
             Ownership::Ours | Ownership::OfTemplate(_) => true,
             Ownership::Foreign => false,
         };
-        let wanted = self.wanted_spec(template).or_else(|| policy::last_spec(object));
-        ours && object.meta.deletion_timestamp.is_none() && wanted.is_some_and(|spec| policy::has_spec(object, &spec))
+        let Some(spec) = policy::spec(object) else { return false };
+        let wanted = self.wanted_digests(template, spec);
+        ours && object.meta.deletion_timestamp.is_none() && wanted.is_some_and(|wanted| spec.is(wanted))
     }
 
-    /// The spec that a template asks for, if the template exists and is valid.
-    fn wanted_spec(&self, template: &Key) -> Option<Value> {
-        let model = self.objects.get(template)?.template()?.spec.as_ref().ok()?;
-        manifest::network_policy_spec(&template.name, &model.network, &self.settings.network)
+    /// Keeps the spec of a policy that is in place.
+    fn remember(&mut self, template: &Key) {
+        let Some(object) = self.objects.get(&policy_key(template)) else { return };
+        let has_users = || match policy::ownership(object, template) {
+            Ownership::Ours => self.needs_policy(template),
+            Ownership::OfTemplate(_) | Ownership::Foreign => false,
+        };
+        let known = self.objects.contains_key(template) || self.has_sandboxes_of(template);
+        if (known || has_users())
+            && let Some(spec) = policy::spec(object)
+            && let Some(digests) = self.wanted_digests(template, spec)
+        {
+            self.policies.made.insert(template.clone(), Made { spec: spec.text.clone(), digests });
+        }
+    }
+
+    /// The digests of the spec that the policy of a template should have, if that is known. Users may write the annotation
+    /// of the policy, so it counts only if no replica has seen the policy in place.
+    fn wanted_digests(&self, template: &Key, policy: &PolicySpec) -> Option<SpecDigests> {
+        match self.policies.wanted.get(template) {
+            Some(Wanted::Rules(digests)) => Some(*digests),
+            Some(Wanted::TooLarge(_)) => None,
+            None => self.policies.made.get(template).map(|made| made.digests).or_else(|| policy.kept()),
+        }
+    }
+
+    /// The policy that an object asks for, if it is a valid template whose policy the operator manages.
+    fn wanted(&self, object: &Object) -> Option<Wanted> {
+        let model = object.template()?.spec.as_ref().ok()?;
+        let name = &object.key.name;
+        let spec = manifest::network_policy_spec(name, &model.network, &self.settings.network)?;
+        Some(match policy::too_large(&spec) {
+            Some(error) => Wanted::TooLarge(error.to_string()),
+            None => Wanted::Rules(SpecDigests::of(name, &spec)),
+        })
     }
 
     /// Whether the policy of a template is in place. `recorded` is the last known management of a template that does
@@ -248,7 +292,7 @@ impl World {
                 refusal.message
             ));
         }
-        if let Some(problem) = self.wanted_spec(template).and_then(|spec| policy::too_large(&spec)) {
+        if let Some(Wanted::TooLarge(problem)) = self.policies.wanted.get(template) {
             return NetworkPolicyState::Blocked(format!("SandboxTemplate {}: {problem}", template.name));
         }
         let there = self.objects.get(&key);
@@ -256,9 +300,14 @@ impl World {
             Some(Ownership::Foreign) => NetworkPolicyState::Blocked(format!(
                 "NetworkPolicy {name} exists and belongs to another owner, who keeps it"
             )),
-            Some(Ownership::OfTemplate(other)) if self.objects.contains_key(&other) => {
+            Some(Ownership::OfTemplate(other)) if self.keeps_policy(&other, template) => {
+                let why = if self.objects.contains_key(&other) {
+                    "which has other rules"
+                } else {
+                    "which was deleted and whose Sandboxes or Pods still exist"
+                };
                 NetworkPolicyState::Blocked(format!(
-                    "NetworkPolicy {name} belongs to the template of the same name in {}, which has other rules",
+                    "NetworkPolicy {name} belongs to the template of the same name in {}, {why}",
                     other.kind.group()
                 ))
             }
@@ -312,50 +361,12 @@ impl World {
     }
 }
 
-impl World {
-    /// Whether a Sandbox exists that was made from this template.
-    pub(super) fn has_sandboxes_of(&self, template: &Key) -> bool {
-        self.policies.made_from.contains_key(template)
-    }
-
-    /// The last known spec of a policy that was deleted.
-    pub(super) fn deleted_policy(&self, template: &Key) -> Option<Arc<Value>> {
-        self.policies.deleted.get(template).cloned()
-    }
-
-    /// The users of the policy of a template that was deleted.
-    pub(super) fn users_of_policy(&self, template: &Key) -> PolicyUsers {
-        let unmanaged = |s: &Arc<Object>| recorded_management(s) == Some(NetworkPolicyManagement::Unmanaged);
-        if self.selected_sandboxes(template).any(|s| !unmanaged(s)) {
-            return PolicyUsers::Managed;
-        }
-        let pods = (template.namespace.clone(), Arc::from(name_hash(&template.name)));
-        if self.selected_sandboxes(template).next().is_none() && !self.policies.pods.contains_key(&pods) {
-            return PolicyUsers::None;
-        }
-        PolicyUsers::Others
-    }
-}
-
-/// The management that the status of a Sandbox records.
-fn recorded_management(sandbox: &Object) -> Option<NetworkPolicyManagement> {
-    sandbox.sandbox()?.status.template.as_ref().map(|origin| origin.network_policy_management)
-}
-
-/// The namespace of a pod, and the hash of the template whose policy selects it.
-fn selected_by(object: &Object) -> Option<(Arc<str>, Arc<str>)> {
-    let hash = object.meta.labels.get(label::TEMPLATE_REF_HASH).filter(|_| object.key.kind == Kind::Pod)?;
-    Some((object.key.namespace.clone(), hash.into()))
-}
-
-/// The keys of the templates of this name in both API groups.
-fn same_name(template: &Key) -> [Key; 2] {
-    [Kind::Template, Kind::SeedTemplate].map(|kind| template.sibling(kind, template.name.clone()))
-}
-
 /// The keys of the templates, in both API groups, whose policy has this key.
 fn templates_of_policy(policy: &Key) -> impl Iterator<Item = Key> {
     let name = policy.name.strip_suffix(names::NETWORK_POLICY_SUFFIX);
     let kinds = [Kind::Template, Kind::SeedTemplate].into_iter();
     kinds.filter_map(move |kind| Some(policy.sibling(kind, name?)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Pending writes: our writes that are in flight or had no reply, and the writes that the API server refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,11 +63,16 @@ pub(super) struct PendingWrites {
     pending: BTreeMap<Key, BTreeMap<PendingWrite, Option<Timestamp>>>,
     /// Objects that are being created, by the UID of their controller.
     creating: BTreeMap<Arc<str>, BTreeMap<Key, Option<Timestamp>>>,
+    /// The UIDs of controllers that were deleted while objects were being created for them.
+    orphaned: BTreeSet<Arc<str>>,
     /// The Sandbox that a claim took without a reply, by the UID of the claim, and the time since which the take counts
     /// as lost.
     taking: BTreeMap<Arc<str>, (Key, Timestamp)>,
     outdated: BTreeMap<Key, u64>,
     refused: BTreeMap<Key, Refusal>,
+    /// The objects whose creation was refused, by the UID of their controller. No watch delivers the deletion of an object
+    /// that never existed, so such a refusal ends with the controller.
+    refused_children: BTreeMap<Arc<str>, BTreeSet<Key>>,
     /// The last refused resize of a Pod. It says nothing about other writes of the Pod.
     refused_resizes: BTreeMap<Key, RefusedResize>,
     /// The last refused creation of a Sandbox, by the UID of its controller. The next attempt may use another name.
@@ -119,6 +124,15 @@ impl PendingWrites {
         self.lost_attempts.remove(&(key.clone(), write.clone()));
         if let PendingWrite::Create { controller: Some(uid) } = write {
             remove_entry(&mut self.creating, uid, key);
+            if !self.creating.contains_key(uid) {
+                self.orphaned.remove(uid);
+            }
+            if let Some(keys) = self.refused_children.get_mut(uid) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.refused_children.remove(uid);
+                }
+            }
         }
         remove_entry(&mut self.pending, key, write);
     }
@@ -172,8 +186,15 @@ impl PendingWrites {
             keys.retain(|_, lost| lost.is_none_or(|since| counts(since, unknown_timeout)));
         }
         self.creating.retain(|_, keys| !keys.is_empty());
+        let creating = &self.creating;
+        self.orphaned.retain(|uid| creating.contains_key(uid));
         self.taking.retain(|_, (_, since)| counts(*since, unknown_timeout));
         self.refused.retain(|_, refusal| counts(refusal.at, REFUSAL_KEPT));
+        let refused = &self.refused;
+        for keys in self.refused_children.values_mut() {
+            keys.retain(|key| refused.contains_key(key));
+        }
+        self.refused_children.retain(|_, keys| !keys.is_empty());
         self.refused_resizes.retain(|_, refused| counts(refused.refusal.at, REFUSAL_KEPT));
         self.refused_creations.retain(|_, (_, refusal)| counts(refusal.at, REFUSAL_KEPT));
         self.refused_takes.retain(|_, (_, _, refusal)| counts(refusal.at, REFUSED_COUNTS));
@@ -246,8 +267,8 @@ impl PendingWrites {
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         let creations = self.lost_attempts.is_empty() && self.creating.is_empty() && self.refused_creations.is_empty();
-        let takes = self.taking.is_empty() && self.refused_takes.is_empty();
-        let refused = !self.refused.is_empty() || !self.refused_resizes.is_empty();
+        let takes = self.taking.is_empty() && self.refused_takes.is_empty() && self.orphaned.is_empty();
+        let refused = !self.refused.is_empty() || !self.refused_resizes.is_empty() || !self.refused_children.is_empty();
         creations && takes && self.pending.is_empty() && self.outdated.is_empty() && !refused
     }
 
@@ -273,12 +294,41 @@ impl PendingWrites {
                 let times = self.refused_resizes.get(&key).map_or(0, |refused| refused.times).saturating_add(1);
                 self.refused_resizes.insert(key, RefusedResize { refusal, times });
             }
-            PendingWrite::Create { .. }
+            PendingWrite::Create { controller: Some(uid) } => {
+                self.refused_children.entry(uid).or_default().insert(key.clone());
+                self.refused.insert(key, refusal);
+            }
+            PendingWrite::Create { controller: None }
             | PendingWrite::Take { claim: None }
             | PendingWrite::Delete
             | PendingWrite::Patch { .. } => {
                 self.refused.insert(key, refusal);
             }
+        }
+    }
+
+    /// Whether a decision may read a refusal of the write, before its attempt ends. Nobody reads the refusal of a creation
+    /// whose controller was deleted meanwhile.
+    pub(super) fn has_reader(&self, write: &PendingWrite) -> bool {
+        match write {
+            PendingWrite::Create { controller: Some(uid) } => !self.orphaned.contains(uid),
+            PendingWrite::Create { controller: None }
+            | PendingWrite::Take { .. }
+            | PendingWrite::Delete
+            | PendingWrite::Resize
+            | PendingWrite::Patch { .. } => true,
+        }
+    }
+
+    /// Removes the refusals that only the decisions about a controller read, because it was deleted. A creation for it that is
+    /// in flight may still be refused, and nobody reads that either.
+    pub(super) fn controller_deleted(&mut self, controller: &str) {
+        self.not_refused(controller);
+        if self.creating.contains_key(controller) {
+            self.orphaned.insert(controller.into());
+        }
+        for key in self.refused_children.remove(controller).into_iter().flatten() {
+            self.refused.remove(&key);
         }
     }
 
@@ -289,7 +339,7 @@ impl PendingWrites {
         (for_good && time_left(refusal.at, REFUSED_COUNTS, now).is_some()).then_some((key, refusal))
     }
 
-    /// Removes the refusals for a controller, because a Sandbox was stored for it or the controller was deleted.
+    /// Removes the refusals of Sandboxes for a controller, because one was stored for it, or the controller was deleted.
     pub(super) fn not_refused(&mut self, controller: &str) {
         self.refused_creations.remove(controller);
         self.refused_takes.remove(controller);

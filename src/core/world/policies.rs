@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use paddock_api::kind::Key;
-use serde_json::Value;
+
+use crate::network_policy::SpecDigests;
+use crate::object::JsonText;
 
 /// The indexes of templates, their Sandboxes, and their NetworkPolicies.
 #[derive(Debug, Default)]
@@ -13,8 +15,30 @@ pub(super) struct Policies {
     pub(super) made_from: BTreeMap<Key, BTreeSet<Key>>,
     /// The number of pods that the policy of a template selects, by namespace and by the hash of the template's name.
     pub(super) pods: BTreeMap<(Arc<str>, Arc<str>), usize>,
+    /// Those of these pods that Sandboxes control and that have no digest of the template's name.
+    pub(super) without_digest: BTreeMap<(Arc<str>, Arc<str>), BTreeSet<Key>>,
+    /// The policies that valid templates ask for. A template that is Unmanaged or not valid is not in the map.
+    pub(super) wanted: BTreeMap<Key, Wanted>,
     /// The templates, of both API groups, whose policy exists, belongs to the operator, and has the wanted spec.
     pub(super) in_place: BTreeSet<Key>,
-    /// The last known spec of a policy that was deleted, by template. A policy that is needed is created again with it.
-    pub(super) deleted: BTreeMap<Key, Arc<Value>>,
+    /// The spec that the policy of a template had when it was last in place, for as long as the template or one of its
+    /// Sandboxes or pods exists. It is wanted if the template is deleted or not valid.
+    pub(super) made: BTreeMap<Key, Made>,
+}
+
+/// The policy that a template asks for.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// A policy with the spec that has these digests.
+    Rules(SpecDigests),
+    /// A policy with more rules than the operator writes. The text is the error of the template.
+    TooLarge(String),
+}
+
+/// A spec that a policy had when it was in place.
+#[derive(Debug)]
+pub(super) struct Made {
+    /// The spec, which shares its text with the policy.
+    pub(super) spec: JsonText,
+    pub(super) digests: SpecDigests,
 }

@@ -133,17 +133,24 @@ fn share_with(object: &mut Object, before: &Object) {
 }
 
 /// The known values of one type, by their hash. A value is dropped with the last object that has it, and its place soon
-/// after.
+/// after. The memory of a text is freed only with its place.
 #[derive(Debug)]
 struct Shared<T: ?Sized> {
     known: BTreeMap<u64, Weak<T>>,
     /// The number of values at which those that were dropped are removed.
     prune_at: usize,
+    /// The bytes of the known values, without what they point to.
+    bytes: usize,
+    /// The number of these bytes at which values that were dropped are removed.
+    prune_at_bytes: usize,
 }
+
+/// The bytes of values that were dropped may be as many, or a quarter of the bytes of the other values.
+const DROPPED_BYTES: usize = 1024 * 1024;
 
 impl<T: ?Sized> Default for Shared<T> {
     fn default() -> Self {
-        Self { known: BTreeMap::new(), prune_at: 64 }
+        Self { known: BTreeMap::new(), prune_at: 64, bytes: 0, prune_at_bytes: DROPPED_BYTES }
     }
 }
 
@@ -155,12 +162,24 @@ impl<T: PartialEq + ?Sized> Shared<T> {
             Some(_) => {}
             None => {
                 self.known.insert(hash, Arc::downgrade(value));
-                if self.known.len() >= self.prune_at {
-                    self.known.retain(|_, known| known.strong_count() > 0);
-                    self.prune_at = (self.known.len() / 4 * 5).max(64);
+                self.bytes += size_of_val(&**value);
+                if self.known.len() >= self.prune_at || self.bytes >= self.prune_at_bytes {
+                    self.prune();
                 }
             }
         }
+    }
+
+    fn prune(&mut self) {
+        let mut bytes = 0;
+        self.known.retain(|_, known| {
+            let kept = known.upgrade();
+            bytes += kept.as_deref().map_or(0, size_of_val);
+            kept.is_some()
+        });
+        self.bytes = bytes;
+        self.prune_at = (self.known.len() / 4 * 5).max(64);
+        self.prune_at_bytes = (bytes / 4 * 5).max(bytes + DROPPED_BYTES);
     }
 }
 
@@ -294,5 +313,22 @@ mod tests {
         let SharedValues { sandboxes, specs, plugins: _, owners, texts } = &world.shared;
         let known = [sandboxes.known.len(), specs.known.len(), owners.known.len(), texts.known.len()];
         assert!(known.iter().all(|known| *known <= 80), "{known:?}");
+    }
+
+    /// One Sandbox gets other annotations again and again. A dropped text of the table would keep its memory.
+    #[test]
+    fn large_texts_that_no_object_has_are_forgotten_soon() {
+        const LARGE: usize = 128 * 1024;
+        let mut world = World::new(Settings::default());
+        for version in 1..60_u32 {
+            let mut changed = sandbox("a", version, "i", &json!({}));
+            let text = char::from_digit(version % 36, 36).unwrap().to_string().repeat(LARGE);
+            changed.meta.annotations = BTreeMap::from([("a".to_owned(), text)]).into();
+            let _ = world.observe(Observed::Applied(changed), Timestamp::UNIX_EPOCH);
+            let texts = &world.shared.texts;
+            let dropped = texts.known.values().filter(|known| known.strong_count() == 0).count();
+            assert!(dropped * LARGE <= DROPPED_BYTES + LARGE, "{dropped} large texts after {version} versions");
+            assert!(texts.bytes < DROPPED_BYTES + 3 * LARGE, "{} bytes", texts.bytes);
+        }
     }
 }

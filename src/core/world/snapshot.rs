@@ -13,8 +13,7 @@ use crate::marker::marker_of_all;
 use crate::network_policy::{self, NetworkPolicyState, Ownership, is_template};
 use crate::object::Object;
 use crate::snapshot::{
-    ClaimSnapshot, Common, Member, NodeState, PendingTake, PolicyUsers, PoolSnapshot, SandboxSnapshot, Snapshot,
-    TemplateSnapshot,
+    ClaimSnapshot, Common, Member, NodeState, PendingTake, PoolSnapshot, SandboxSnapshot, Snapshot, TemplateSnapshot,
 };
 
 impl World {
@@ -71,11 +70,13 @@ impl World {
             volume_claims,
             storage_classes: self.storage_classes(),
             pod_unanswered,
+            replaced_from_age: self.replaced_from_age(key, now),
             inherited_marker: self.inherited_marker(&sandbox),
             touched: self.touched.get(key).cloned(),
             tcp_wake: self.tcp_wake(&sandbox, now),
             refused_resize,
             cpu: self.cpu_facts(&sandbox),
+            connections: self.connection_facts(&sandbox),
             common: self.common(key, involved, now),
             sandbox,
         }
@@ -91,8 +92,6 @@ impl World {
         if template.is_none() && !own_policy && !self.has_sandboxes_of(key) {
             return None;
         }
-        // What a template that exists wants does not depend on its users.
-        let users = if template.is_some() { PolicyUsers::None } else { self.users_of_policy(key) };
         let other = match ownership {
             Some(Ownership::OfTemplate(other)) => Some(other),
             Some(Ownership::Ours | Ownership::Foreign) | None => None,
@@ -101,9 +100,10 @@ impl World {
             key: key.clone(),
             template,
             network_policy,
-            last_spec: self.deleted_policy(key),
-            users,
-            other_template_exists: other.is_some_and(|other| self.objects.contains_key(&other)),
+            last_spec: self.last_made(key),
+            users: self.users_of_policy(key),
+            selector: self.selector(key),
+            other_keeps_policy: other.is_some_and(|other| self.keeps_policy(&other, key)),
             common: self.common(key, [policy, key.clone()], now),
         })
     }
@@ -163,6 +163,7 @@ impl World {
             demand: self.demand.get(key).cloned().unwrap_or_default(),
             pending_take,
             names,
+            replaced_from_age: self.replaced_from_age(key, now),
             common,
             pool,
         }
@@ -220,6 +221,7 @@ impl World {
             }
             (Some(_) | None, Some(_) | None) => (None, None),
         };
+        let pools = source.as_ref().filter(|_| owned.is_empty()).map(|source| self.pools_for(&claim, source));
         let taking = self.pending_writes.taking(&claim.meta.uid, now, self.settings.unknown_timeout);
         let pending_take = taking.and_then(|(key, until)| {
             let sandbox = self.objects.get(key)?.clone();
@@ -241,6 +243,7 @@ impl World {
             pod: owned.first().and_then(|s| self.pod_of(s)),
             owned,
             named_pool,
+            pools: pools.unwrap_or_default(),
             template_key,
             template,
             candidate,

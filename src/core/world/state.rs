@@ -12,10 +12,12 @@ use super::pending_writes::PendingWrites;
 use super::policies::Policies;
 use super::reservation::Reservations;
 use super::shared::SharedValues;
+use super::streaks::Replaced;
 use super::tcp_facts::TcpFacts;
 use super::warm::Warm;
 use crate::binding::Bindings;
 use crate::object::Object;
+use crate::open_connections::LastRound;
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
 use crate::snapshot::Demand;
@@ -85,6 +87,8 @@ pub struct World {
     pub(super) tcp: TcpFacts,
     /// The CPU that the pods of Sandboxes use.
     pub(super) cpu: CpuSamples,
+    /// The connections that are open through the gateways.
+    pub(super) connections: LastRound,
     /// Warm Sandboxes that a claim can take.
     pub(super) warm: Warm,
     /// Warm Sandboxes that are reserved for claims which were admitted. They are not in `warm`.
@@ -95,6 +99,8 @@ pub struct World {
     pub(super) taken: BTreeMap<Key, BTreeSet<Key>>,
     pub(super) demand: BTreeMap<Key, Demand>,
     pub(super) status_written: BTreeMap<Key, Timestamp>,
+    /// How often pods that ended were replaced in a row.
+    pub(super) replaced: Replaced,
     pub(super) classes: Arc<Vec<RuntimeClassFact>>,
     /// The number of creations so far, from which different names are made.
     pub(super) created: u64,
@@ -191,15 +197,6 @@ impl World {
     pub(super) fn reconciled_in(&self, namespace: &str) -> impl Iterator<Item = Key> {
         let there = Kind::OWN.into_iter().flat_map(move |kind| self.of_namespace(kind, namespace));
         there.map(|object| object.key.clone())
-    }
-
-    /// Removes state that no event will remove: pending writes whose reply was lost so long ago that they do not count
-    /// any more, old refusals, and the demand for pools that do not exist. The operator calls this periodically.
-    pub fn forget_old(&mut self, now: Timestamp) {
-        self.pending_writes.forget_old(now, self.settings.unknown_timeout);
-        self.tcp.ports.forget_old(now);
-        let objects = &self.objects;
-        self.demand.retain(|pool, _| objects.contains_key(pool));
     }
 
     pub(super) fn reconciled_kinds<const N: usize>(&self, kinds: [Kind; N]) -> Vec<Key> {

@@ -177,7 +177,8 @@ impl World {
             }
             Class::Child(ChildKind::NetworkPolicy) => {
                 let spec = after.map(|object| &object.body);
-                let policy = if let Some(Body::NetworkPolicy(spec)) = spec { IngressPolicy::of(spec) } else { None };
+                let policy =
+                    if let Some(Body::NetworkPolicy(spec)) = spec { IngressPolicy::of(&spec.text) } else { None };
                 let of_namespace = self.tcp.policies.entry(key.namespace.clone()).or_default();
                 let changed = of_namespace.get(&key.name) != policy.as_ref();
                 match policy {

@@ -2,10 +2,26 @@
 
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
+
+use crate::refusal::{Reason, Refusal};
 
 /// The most digits of a timeout.
 const DIGITS: usize = 8;
+
+/// The time that the client gives the call. `None` if it gives none.
+///
+/// # Errors
+/// If the header is not valid, or has several values. A call without its deadline could run for ever.
+pub(crate) fn timeout_of(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
+    let invalid = || Refusal::new(Reason::InvalidTimeout, "invalid grpc-timeout");
+    let mut values = headers.get_all("grpc-timeout").iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => parse_timeout(Some(value)).map(Some).ok_or_else(invalid),
+        (Some(_), Some(_)) => Err(invalid()),
+    }
+}
 
 /// The time that the client gives the call. `None` if the header is absent or not valid.
 pub(crate) fn parse_timeout(value: Option<&HeaderValue>) -> Option<Duration> {
@@ -64,6 +80,16 @@ mod tests {
         for bad in ["", "S", "5", "123456789S", "-1S", "1.5S", "5s", "5 S"] {
             assert_eq!(parse_timeout(Some(&HeaderValue::from_static(bad))), None, "{bad}");
         }
+        let of = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("grpc-timeout", HeaderValue::from_static(value));
+            }
+            timeout_of(&headers).map_err(|refusal| (refusal.reason, refusal.detail))
+        };
+        let invalid = Err((Reason::InvalidTimeout, "invalid grpc-timeout".to_owned()));
+        assert_eq!((of(&[]), of(&["5S"])), (Ok(None), Ok(Some(Duration::from_secs(5)))));
+        assert_eq!((of(&["soon"]), of(&["5S", "5S"]), of(&[""])), (invalid.clone(), invalid.clone(), invalid));
         let long = Duration::from_secs(400 * 24 * 3600);
         assert_eq!(parse_timeout(Some(&timeout_value(long))), Some(long));
         assert_eq!(timeout_value(Duration::MAX), "99999999H");

@@ -80,7 +80,7 @@ impl Exchange<'_> {
                 Err(mut failed) => {
                     debug!(target = %self.target, error = %failed.error(), "a request could not be sent");
                     let Some(request) = failed.take_message() else { return Err(self.lost()) };
-                    self.ways.metrics.retried();
+                    record.retried();
                     body = request.into_body();
                 }
             }

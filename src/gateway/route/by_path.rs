@@ -1,4 +1,7 @@
 //! Routing by path: `<prefix>/<namespace>/<id>/<port>/<rest>`. The Sandbox gets `/<rest>`, byte for byte.
+//!
+//! The namespace, the name and the port are decoded once, after the path was split at its slashes. An encoded slash in
+//! one of them is therefore no separator, and makes a name that is not valid.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,6 +10,7 @@ use http::uri::PathAndQuery;
 
 use super::by_header::{valid_name, valid_namespace, valid_port};
 use super::routed::{Routed, RoutedBy};
+use crate::percent::{decoded, escapes_are_valid};
 use crate::refusal::{Reason, Refusal};
 use crate::target::Target;
 
@@ -71,31 +75,19 @@ pub(super) fn routed(under: Under<'_>, path: &PathAndQuery) -> Result<Routed, Re
     if namespace.is_empty() || id.is_empty() || port.is_empty() {
         return Err(form());
     }
-    // Without a slash behind the port, a relative link of a page would lead out of the Sandbox.
-    let rest = parts.next().ok_or_else(form)?;
-    let namespace = valid_namespace(namespace)?;
-    let name = valid_name(id)?;
-    let port_number = valid_port(port)?;
+    let rest = parts.next().unwrap_or_default();
+    // The client keeps the form of the path that it chose: a browser compares the Path of a cookie byte by byte.
+    let front = format!("{}/{namespace}/{id}/{port}", under.prefix);
+    let (namespace, name, port) = (decoded(namespace), decoded(id), decoded(port));
+    let target = Target {
+        namespace: valid_namespace(&namespace)?.into(),
+        name: valid_name(&name)?.into(),
+        port: valid_port(&port)?,
+    };
     let own = match path.query() {
         Some(query) => format!("/{rest}?{query}"),
         None => format!("/{rest}"),
     };
     let own = PathAndQuery::try_from(own).map_err(|_| form())?;
-    let front = format!("{}/{namespace}/{name}/{port}", under.prefix);
-    let target = Target { namespace: namespace.into(), name: name.into(), port: port_number };
     Ok(Routed { target, path: own, by: RoutedBy::Path(front) })
-}
-
-/// Whether each percent sign begins an escape of two hexadecimal digits.
-fn escapes_are_valid(path: &str) -> bool {
-    let mut bytes = path.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let digit = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_hexdigit());
-            if !digit(bytes.next()) || !digit(bytes.next()) {
-                return false;
-            }
-        }
-    }
-    true
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use kube::Client;
 use paddock_api::activity::{self, FIELD_MANAGER};
 use paddock_api::names::annotation;
+use paddock_api::open_connections::SandboxConnections;
 use paddock_kube::clock::Clock;
 use paddock_kube::fair_queue::{FairQueue, Queued};
 use parking_lot::Mutex;
@@ -96,6 +97,23 @@ impl InUse {
     /// Whether a request or connection to this pod is open.
     pub(crate) fn is_open(&self, used: &Used) -> bool {
         self.uses.lock().get(used).is_some_and(|of| of.open > 0)
+    }
+
+    /// The number of open requests and connections to each pod, in the order of the names.
+    pub(crate) fn open(&self) -> Vec<SandboxConnections> {
+        // Every request waits for the lock, so the texts are made later.
+        let mut open: Vec<(Used, usize)> = {
+            let uses = self.uses.lock();
+            uses.iter().filter(|(_, of)| of.open > 0).map(|(used, of)| (used.clone(), of.open)).collect()
+        };
+        open.sort_by(|(one, _), (other, _)| (&one.name, &one.pod_uid).cmp(&(&other.name, &other.pod_uid)));
+        let entry = |(used, open): (Used, usize)| SandboxConnections {
+            namespace: used.name.namespace.to_string(),
+            name: used.name.name.to_string(),
+            pod_uid: used.pod_uid.to_string(),
+            open: u32::try_from(open).unwrap_or(u32::MAX),
+        };
+        open.into_iter().map(entry).collect()
     }
 
     #[cfg(test)]

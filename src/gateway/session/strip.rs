@@ -4,6 +4,8 @@ use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue};
 use http::uri::PathAndQuery;
 
+use crate::percent;
+
 /// The value of a parameter, decoded.
 pub(super) fn query_value(path: &PathAndQuery, name: &str) -> Option<String> {
     let query = path.query()?;
@@ -24,24 +26,9 @@ pub(super) fn without_parameter(path: &PathAndQuery, name: &str) -> PathAndQuery
     PathAndQuery::try_from(text).unwrap_or_else(|_| PathAndQuery::from_static("/"))
 }
 
-/// The text without percent escapes.
+/// The text of a query without escapes. A plus sign stands for a blank there.
 fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let escape = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match escape.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| first == b'%') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(if first == b'+' { b' ' } else { first });
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    percent::decoded(&text.replace('+', " "))
 }
 
 /// The values of all cookies of a name, in their order. Another page may have set one with the same name, and a cookie of

@@ -67,12 +67,16 @@ fn the_sandbox_never_gets_the_token_or_the_cookie() {
 }
 
 #[test]
-fn a_request_that_headers_route_has_no_session() {
+fn a_request_that_headers_route_has_its_credential_in_any_place_and_begins_no_session() {
     let own = cookie();
-    let mut parts = parts(&[("cookie", &own)]);
-    let routed = Routed { by: RoutedBy::Header, ..routed("/?token=q") };
-    let found = sessions().take(&mut parts, &routed, "https").unwrap_or_else(|_| panic!());
-    assert_eq!((token(&found), found.path.as_str()), (None, "/?token=q"));
+    for (path, wanted, source) in [("/?token=q&x=1", "q", Source::Query), ("/?x=1", "c", Source::Cookie)] {
+        let mut parts = parts(&[("cookie", &own)]);
+        let routed = Routed { by: RoutedBy::Header, ..routed(path) };
+        let found = sessions().take(&mut parts, &routed, "https").unwrap_or_else(|_| panic!());
+        assert_eq!((token(&found), found.source, found.path.as_str()), (Some(wanted), Some(source), "/?x=1"));
+        assert!(!parts.headers.contains_key(COOKIE), "{path}");
+        assert!(sessions().begin(&found, &routed, &Method::GET, false).is_none(), "{path}");
+    }
 }
 
 #[test]
@@ -158,6 +162,9 @@ fn a_page_of_another_origin_must_not_use_the_cookie() {
         assert_eq!(origin(bad, "https"), Err(Reason::OriginNotAllowed), "{bad}");
     }
     assert_eq!(origin("https://gateway.example.com", "http"), Err(Reason::OriginNotAllowed));
+    let headers = [("cookie", own.as_str()), ("host", "gateway.example.com"), ("origin", "null")];
+    let refusal = sessions().take(&mut parts(&headers), &routed("/"), "https").map(drop).unwrap_err();
+    assert_eq!(refusal.detail, "origin not allowed for cookie-authenticated request");
     // A header cannot be forged by a page.
     let headers = [("authorization", "Bearer h"), ("origin", "https://evil.example.com")];
     assert!(sessions().take(&mut parts(&headers), &routed("/"), "https").is_ok());

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use tower::{ServiceExt, service_fn};
 
 use super::*;
-use std::sync::Arc;
 
 /// An API server that knows the tokens `reader` and `other`, of which only the first may read the metrics.
 struct Server {
@@ -46,7 +45,7 @@ fn gated() -> (Router, Arc<Server>) {
         }
     });
     let client = Client::new(service, "default");
-    (require(Router::new().route("/metrics", get(|| async { "numbers" })), client), server)
+    (require(Router::new().route("/metrics", get(|| async { "numbers" })), client, None), server)
 }
 
 async fn ask(router: &Router, authorization: Option<&str>) -> u16 {

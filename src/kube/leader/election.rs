@@ -9,6 +9,10 @@
 //! clock since we first read this version. Every write is a compare-and-swap on the version of the lease. The clocks of
 //! different machines are never compared. Leases are taken in a fixed order, so that two replicas never hold one each.
 //! The right to write ([`Fence`]) ends before another replica can take the lease.
+//!
+//! A deleted lease counts as held for its duration, because its holder may not have noticed the deletion. A replica that
+//! then creates the lease writes only when every former holder has stopped. A holder that finds its lease deleted or
+//! changed stops writing until it has written the lease again.
 
 use kube::Client;
 use tokio::sync::watch;
@@ -112,6 +116,7 @@ impl Election {
                     self.step_down("a Lease in another namespace may be held");
                     self.release().await;
                 }
+                Round::Lost => self.step_down("another process deleted or changed the lease"),
                 Round::Unknown if Instant::now() >= right_ends => {
                     self.step_down("the lease could not be renewed in time")
                 }
@@ -119,7 +124,7 @@ impl Election {
             }
             // Random jitter, so that replicas do not always try at the same time.
             let jitter = match round {
-                Round::Held | Round::Taken | Round::Unknown => fastrand::f64() / 5.0,
+                Round::Held | Round::Taken | Round::Lost | Round::Unknown => fastrand::f64() / 5.0,
                 // Two operators that saw each other must not return at the same time.
                 Round::Elsewhere => fastrand::f64(),
             };
@@ -170,13 +175,21 @@ impl Election {
     /// after that one, so that their durations expire together. The first `just_read` leases are not read again.
     async fn take(&mut self, mut all: Round, just_read: usize) -> Round {
         for (index, lease) in self.leases.iter_mut().enumerate() {
-            match all {
-                Round::Held => all = lease.take_or_renew().await,
-                Round::Taken | Round::Elsewhere | Round::Unknown if lease.mine() || index < just_read => {}
-                Round::Taken | Round::Elsewhere | Round::Unknown => lease.read().await,
+            if all != Round::Held {
+                if !lease.mine() && index >= just_read {
+                    lease.read().await;
+                }
+                continue;
+            }
+            all = lease.take_or_renew().await;
+            if all == Round::Lost {
+                // Another process may hold the lease and write. The next attempt reads the lease.
+                self.fence.revoke();
+                let again = lease.take_or_renew().await;
+                all = if again == Round::Unknown { Round::Lost } else { again };
             }
         }
-        all
+        if all == Round::Held && self.leases.iter().any(Lease::waits) { Round::Lost } else { all }
     }
 
     /// The end of the right that the last writes of all leases give: no other replica can take a lease before.

@@ -3,13 +3,15 @@
 //! Leases exclude each other only if all candidates use the same namespace. An operator in another namespace would
 //! become a second leader. Watches of the whole cluster therefore show who else holds a Lease of one of our names. A
 //! Lease has expired by the same rule as in our own namespace: it has not changed for its duration, by our monotonic
-//! clock. A new leader also lists these Leases before and after it takes its own. The lists are consistent, so of two
-//! processes that take their Leases at the same time, at least one sees the other.
+//! clock. A deletion does not end this time, because the holder may not have noticed it. A new leader also lists these
+//! Leases before and after it takes its own. The lists are consistent, so of two processes that take their Leases at the
+//! same time, at least one sees the other.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
@@ -47,8 +49,8 @@ impl fmt::Display for Obstacle {
             // Strangers write the holder, so it is quoted.
             Obstacle::HeldElsewhere { namespace, lease, holder } => write!(
                 f,
-                "{holder:?} holds Lease {lease} in namespace {namespace}; end that operator, or delete the Lease if \
-                 it belongs to none"
+                "{holder:?} holds Lease {lease} in namespace {namespace}; end that operator, or wait for the expiry of \
+                 the Lease if it belongs to none"
             ),
             Obstacle::Unknown(error) => write!(f, "the Leases of the other namespaces are not known: {error}"),
         }
@@ -80,7 +82,10 @@ type Place = (String, String);
 struct Held {
     holder: String,
     version: Option<String>,
+    duration: Duration,
     expires: Instant,
+    /// Whether the Lease was deleted. Its holder may still write until the Lease expires.
+    is_deleted: bool,
 }
 
 impl Elsewhere {
@@ -143,8 +148,11 @@ impl Elsewhere {
                     self.change(|table| self.note(table, lease));
                 }
                 Ok(watcher::Event::Delete(lease)) => {
+                    // The watch delivered every renewal before the deletion, so the time of the last one counts.
                     self.change(|table| {
-                        table.held.remove(&place(&lease));
+                        if let Some(held) = table.held.get_mut(&place(&lease)) {
+                            held.is_deleted = true;
+                        }
                     });
                 }
                 Err(error) => {
@@ -180,7 +188,14 @@ impl Elsewhere {
     fn listed(&self, name: &str, leases: Vec<LeaseObject>) {
         self.change(|table| {
             let places: Vec<Place> = leases.iter().map(place).collect();
-            table.held.retain(|place, _| place.1 != name || places.contains(place));
+            let now = Instant::now();
+            for (_, held) in table.held.iter_mut().filter(|(place, _)| place.1 == name && !places.contains(place)) {
+                // Nobody saw the deletion, so the holder may have renewed the Lease just before.
+                if !held.is_deleted {
+                    (held.is_deleted, held.expires) = (true, now + held.duration);
+                }
+            }
+            table.held.retain(|_, held| !held.is_deleted || held.expires > now);
             leases.into_iter().for_each(|lease| self.note(table, lease));
             table.unknown.remove(name);
             table.doubtful.remove(name);
@@ -211,10 +226,10 @@ impl Elsewhere {
         if table.held.get(&place).is_some_and(|held| held.version == version) {
             return;
         }
-        let duration = stated.unwrap_or(limits::OTHER_LEASE_DURATION);
-        let expires = Instant::now() + duration.min(limits::OTHER_LEASE_DURATION_MAX);
+        let duration = stated.unwrap_or(limits::OTHER_LEASE_DURATION).min(limits::OTHER_LEASE_DURATION_MAX);
+        let expires = Instant::now() + duration;
         let holder = holder.chars().take(limits::OTHER_LEASE_HOLDER_CHARS).collect();
-        table.held.insert(place, Held { holder, version, expires });
+        table.held.insert(place, Held { holder, version, duration, expires, is_deleted: false });
     }
 
     fn change(&self, change: impl FnOnce(&mut Table)) {

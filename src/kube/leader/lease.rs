@@ -47,6 +47,8 @@ pub(super) enum Round {
     Taken,
     /// Somebody holds a lease in another namespace, or it is not known whether somebody does.
     Elsewhere,
+    /// Somebody deleted or changed a lease that this replica held.
+    Lost,
     /// The API server did not answer, or another write came first.
     Unknown,
 }
@@ -57,10 +59,34 @@ pub(super) struct Lease {
     identity: String,
     timing: Timing,
     clock: Clock,
-    /// The lease as it was last read, and the time at which this version was first read.
-    last_read: Option<(LeaseObject, Instant)>,
+    /// `None` if this replica has never seen the lease.
+    known: Option<Known>,
     /// The time just before the last write was sent.
     sent: Option<Instant>,
+    /// The time just before the last write was sent that the API server confirmed. Absent since the release.
+    confirmed: Option<Instant>,
+    /// Whether a lease of another holder was deleted, and this replica has sent a request to create it again.
+    succeeds: bool,
+    /// The end of the right of every former holder, if this replica has created the lease of another holder again.
+    former_ends: Option<Instant>,
+}
+
+/// A lease as it was last read or written.
+struct Known {
+    lease: LeaseObject,
+    /// The time at which this version was first read, or the absence was first seen.
+    since: Instant,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The lease was stored like this, as far as this replica knows.
+    Stored,
+    /// The lease has to be read before it is written.
+    Doubtful,
+    /// The lease was deleted. Its holder may not have noticed yet, and still write.
+    Absent,
 }
 
 impl Lease {
@@ -68,7 +94,9 @@ impl Lease {
         let Candidate { namespace, identity, clock, .. } = *candidate;
         let api = Api::namespaced(client.clone(), namespace);
         let (name, identity) = (name.to_owned(), identity.to_owned());
-        Self { api, name, identity, timing, clock: clock.clone(), last_read: None, sent: None }
+        let (clock, known, succeeds) = (clock.clone(), None, false);
+        let (sent, confirmed, former_ends) = (None, None, None);
+        Self { api, name, identity, timing, clock, known, sent, confirmed, succeeds, former_ends }
     }
 
     pub(super) async fn take_or_renew(&mut self) -> Round {
@@ -83,11 +111,17 @@ impl Lease {
 
     /// Reads the lease, so that the measured time since its last change starts.
     pub(super) async fn read(&mut self) {
-        match within(self.api.get_opt(&self.name)).await {
-            Ok(Some(lease)) => self.note(lease),
-            Ok(None) => self.last_read = None,
-            Err(error) => debug!(lease = self.name, %error, "the lease could not be read"),
+        if let Err(error) = self.try_read().await {
+            debug!(lease = self.name, %error, "the lease could not be read");
         }
+    }
+
+    async fn try_read(&mut self) -> Result<(), Failed> {
+        match within(self.api.get_opt(&self.name)).await? {
+            Some(lease) => self.note(lease),
+            None => self.note_absence(),
+        }
+        Ok(())
     }
 
     /// Whether the lease could be taken. `Held` means that it is ours or free.
@@ -99,13 +133,13 @@ impl Lease {
     async fn attempt(&mut self) -> Result<Round, Failed> {
         // A lease that we hold is not read first. The write itself fails if we do not hold it any more.
         if !self.mine() {
-            match within(self.api.get_opt(&self.name)).await? {
-                None => return self.create().await,
-                Some(lease) => self.note(lease),
-            }
+            self.try_read().await?;
             if let Some(holder) = self.other_holder() {
                 debug!(lease = self.name, holder, "another process holds the lease");
                 return Ok(Round::Taken);
+            }
+            if self.known.as_ref().is_none_or(|known| known.state != State::Stored) {
+                return self.create().await;
             }
         }
         self.write(&self.identity.clone(), self.timing.lease).await
@@ -119,18 +153,15 @@ impl Lease {
         // As in client-go, the released lease has no holder and a duration of one second.
         match self.write("", Duration::from_secs(1)).await {
             Ok(Round::Held) => info!(lease = self.name, "the lease was released"),
-            Ok(Round::Taken | Round::Elsewhere | Round::Unknown) => {}
+            Ok(Round::Taken | Round::Elsewhere | Round::Lost | Round::Unknown) => {}
             Err(error) => warn!(lease = self.name, %error, "the lease was not released"),
         }
-        self.last_read = None;
-    }
-
-    fn spec(&self) -> Option<&LeaseSpec> {
-        self.last_read.as_ref().and_then(|(lease, _)| lease.spec.as_ref())
+        self.doubt();
+        self.confirmed = None;
     }
 
     pub(super) fn mine(&self) -> bool {
-        self.spec().is_some_and(|spec| spec.holder_identity.as_deref() == Some(&self.identity))
+        self.known.as_ref().is_some_and(|known| known.state == State::Stored && known.holder() == Some(&self.identity))
     }
 
     /// The time just before the last write was sent. A write that succeeded keeps the lease from others for its duration
@@ -139,20 +170,64 @@ impl Lease {
         self.sent
     }
 
-    /// The holder of the lease, if it is another one and its lease has not expired.
+    /// The last holder of the lease that we know, if the lease may be held by another process.
     fn other_holder(&self) -> Option<&str> {
-        let (lease, since) = self.last_read.as_ref()?;
-        let spec = lease.spec.as_ref()?;
-        let holder = spec.holder_identity.as_deref().filter(|holder| !holder.is_empty())?;
-        let duration = stated_duration(spec).unwrap_or(self.timing.lease);
-        (holder != self.identity && since.elapsed() < duration).then_some(holder)
+        let known = self.known.as_ref()?;
+        let holder = known.holder()?;
+        let duration = known.lease.spec.as_ref().and_then(stated_duration).unwrap_or(self.timing.lease);
+        // If we were cut off, another process may have held a deleted lease after us.
+        let is_other = holder != self.identity || known.state == State::Absent;
+        (is_other && known.since.elapsed() < duration).then_some(holder)
+    }
+
+    /// Whether a former holder of the lease may still write, because it has not noticed that the lease was deleted. The
+    /// lease may have been created and deleted again unseen, so only the time since our own creation counts.
+    pub(super) fn waits(&self) -> bool {
+        self.former_ends.is_some_and(|ends| ends > Instant::now())
     }
 
     /// Stores a lease. The measured time starts again only if the lease changed.
     fn note(&mut self, lease: LeaseObject) {
-        match &self.last_read {
-            Some((had, _)) if had.metadata.resource_version == lease.metadata.resource_version => {}
-            Some(_) | None => self.last_read = Some((lease, Instant::now())),
+        match &mut self.known {
+            Some(had) if had.lease.metadata.resource_version == lease.metadata.resource_version => {
+                had.state = State::Stored;
+            }
+            Some(_) | None => {
+                let known = Known { lease, since: Instant::now(), state: State::Stored };
+                // The reply to the creation may have been lost.
+                if known.holder() == Some(&self.identity) && std::mem::take(&mut self.succeeds) {
+                    self.former_ends = Some(known.since + self.timing.renew);
+                }
+                self.known = Some(known);
+            }
+        }
+    }
+
+    /// Whether this replica holds the lease, and has had the right to write by it without interruption.
+    fn is_ours(&self) -> bool {
+        let holder = self.known.as_ref().and_then(Known::holder);
+        holder == Some(&self.identity) && self.confirmed.is_some_and(|sent| sent.elapsed() < self.timing.renew)
+    }
+
+    /// Records that the lease does not exist. A lease that was held counts as held for its duration from now on, because
+    /// its holder may have renewed it just before the deletion. If we hold it ourselves, we may create it again.
+    fn note_absence(&mut self) {
+        let is_ours = self.is_ours();
+        let Some(known) = &mut self.known else { return };
+        if known.state == State::Absent {
+            return;
+        }
+        if is_ours {
+            known.state = State::Doubtful;
+        } else {
+            (known.state, known.since) = (State::Absent, Instant::now());
+        }
+    }
+
+    /// Makes the next attempt read the lease first.
+    fn doubt(&mut self) {
+        if let Some(known) = &mut self.known {
+            known.state = State::Doubtful;
         }
     }
 
@@ -161,17 +236,19 @@ impl Lease {
             metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
             spec: Some(self.held_spec(&self.identity, self.timing.lease, None)),
         };
+        self.succeeds = self.known.is_some() && !self.is_ours();
         self.sent = Some(Instant::now());
         let stored = within(self.api.create(&params(), &lease)).await;
-        self.settle(stored)
+        self.settle(stored, false)
     }
 
     async fn write(&mut self, holder: &str, duration: Duration) -> Result<Round, Failed> {
-        let Some((mut lease, _)) = self.last_read.clone() else { return Ok(Round::Unknown) };
+        let was_mine = self.mine();
+        let Some(mut lease) = self.known.as_ref().map(|known| known.lease.clone()) else { return Ok(Round::Unknown) };
         lease.spec = Some(self.held_spec(holder, duration, lease.spec.take()));
         self.sent = Some(Instant::now());
         let stored = within(self.api.replace(&self.name, &params(), &lease)).await;
-        self.settle(stored)
+        self.settle(stored, was_mine)
     }
 
     /// The spec that makes `holder` the holder. It keeps the fields that we do not write.
@@ -190,19 +267,27 @@ impl Lease {
         }
     }
 
-    fn settle(&mut self, stored: Result<LeaseObject, Failed>) -> Result<Round, Failed> {
+    fn settle(&mut self, stored: Result<LeaseObject, Failed>, was_mine: bool) -> Result<Round, Failed> {
         match stored {
             Ok(lease) => {
                 self.note(lease);
+                self.confirmed = self.sent;
                 Ok(Round::Held)
             }
             // Another write came first, or the lease does not exist any more. The next attempt reads it again.
             Err(Failed::Api(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
-                self.last_read = None;
-                Ok(Round::Unknown)
+                self.doubt();
+                Ok(if was_mine { Round::Lost } else { Round::Unknown })
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+impl Known {
+    /// The holder that the lease names, if it names one.
+    fn holder(&self) -> Option<&str> {
+        self.lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
     }
 }
 

@@ -53,7 +53,7 @@ struct Table {
     next: u64,
     connections: HashMap<u64, Connection>,
     requests: HashMap<u64, Request>,
-    /// The bytes of all bodies, complete or not.
+    /// The bytes of the buffers of all bodies, complete or not.
     bytes: usize,
     small: Lane,
     large: Lane,
@@ -152,7 +152,7 @@ impl Connections {
         Some(Place { connections: self.clone(), id, peer, evicted })
     }
 
-    /// Adds bytes to the body of a request. Other requests may be refused to make room.
+    /// Adds bytes to the buffer for the body of a request. Other requests may be refused to make room.
     pub(super) fn receive(&self, id: u64, more: usize) -> Result<(), OutOfBytes> {
         let mut table = self.table.lock();
         while table.bytes + more > self.limits.bytes {

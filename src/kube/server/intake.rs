@@ -43,10 +43,12 @@ pub struct Intake {
     pub(super) refused: CancellationToken,
     pub(super) peer: Peer,
     pub(super) is_verified: bool,
+    /// The length of the body in bytes, if the client states it.
+    pub(super) length: Option<usize>,
 }
 
 impl Intake {
-    /// Reads the body. Its bytes count until the request has been answered.
+    /// Reads the body. The bytes of its buffer count until the request has been answered.
     ///
     /// The body of a refused request is read to its end too, and dropped. A client that still sends a body may otherwise
     /// see a broken connection in the place of the answer. The caller limits the time.
@@ -68,13 +70,23 @@ impl Intake {
 
     async fn collect(&self, chunks: &mut BodyDataStream) -> Result<Bytes, Refused> {
         let most = self.connections.limits().body;
+        let length = self.length.unwrap_or(most);
+        if length > most {
+            return Err(Refused::TooLarge(most));
+        }
         let mut whole: Vec<u8> = Vec::new();
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(Refused::Broken)?;
-            if whole.len() + chunk.len() > most {
+            let (needed, capacity) = (whole.len() + chunk.len(), whole.capacity());
+            if needed > most {
                 return Err(Refused::TooLarge(most));
             }
-            self.connections.receive(self.request.id, chunk.len()).map_err(|_| Refused::Busy)?;
+            if needed > capacity {
+                // A client may state a length and send nothing, so the buffer grows with the bytes that arrive.
+                let larger = capacity.saturating_mul(2).min(length).max(needed);
+                self.connections.receive(self.request.id, larger - capacity).map_err(|_| Refused::Busy)?;
+                whole.reserve_exact(larger - whole.len());
+            }
             whole.extend_from_slice(&chunk);
         }
         self.connections.complete(self.request.id);
@@ -124,9 +136,61 @@ impl Intake {
         self.is_verified
     }
 
-    /// The address of the client, as a text for logs.
+    /// The address of the client.
     #[must_use]
-    pub fn peer(&self) -> String {
-        self.peer.0.to_string()
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::IpAddr;
+
+    use futures::stream;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::limits::ServerLimits;
+
+    const LIMITS: ServerLimits = ServerLimits { body: 3000, bytes: 5000, ..crate::limits::ENDPOINT_SERVER };
+
+    /// Reads a body in these parts. Returns the body, and the bytes that count for it.
+    async fn received(length: Option<usize>, parts: Vec<io::Result<Bytes>>) -> (Result<Bytes, Refused>, usize) {
+        let (connections, peer) = (Connections::new(LIMITS), Peer::of(IpAddr::from([10, 0, 0, 1])));
+        let place = connections.admit(peer, Instant::now(), |_| {}).expect("a place");
+        let request = Arc::new(place.begin());
+        let refused = request.refused();
+        let intake = Intake { connections: connections.clone(), request, refused, peer, is_verified: false, length };
+        let body = intake.receive(Body::from_stream(stream::iter(parts))).await;
+        (body, connections.usage().1)
+    }
+
+    fn parts(length: usize, of: usize) -> Vec<io::Result<Bytes>> {
+        vec![b'x'; length].chunks(of).map(|part| Ok(Bytes::copy_from_slice(part))).collect()
+    }
+
+    #[tokio::test]
+    async fn whole_buffer_of_a_body_counts() {
+        for of in [1, 7, 300, 1100] {
+            for length in [Some(1100), None] {
+                let (body, counted) = received(length, parts(1100, of)).await;
+                let buffer = Vec::<u8>::from(body.expect("a body"));
+                assert_eq!((buffer.len(), buffer.capacity()), (1100, counted), "{length:?} in parts of {of}");
+                assert!(counted == 1100 || length.is_none(), "{counted} in parts of {of}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn length_that_is_only_stated_counts_nothing() {
+        let broken = || Err(io::ErrorKind::UnexpectedEof.into());
+        let (body, counted) = received(Some(3000), parts(100, 100).into_iter().chain([broken()]).collect()).await;
+        assert!(matches!(body, Err(Refused::Broken(_))));
+        assert_eq!(counted, 100);
+        let (body, counted) = received(Some(3001), parts(3001, 100)).await;
+        assert!(matches!(body, Err(Refused::TooLarge(3000))));
+        assert_eq!(counted, 0);
     }
 }

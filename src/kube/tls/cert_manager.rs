@@ -1,17 +1,20 @@
 //! Keeps three things consistent: the Secret, the served certificate, and the CA bundle of the webhook configurations.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::cert_state::{CertState, KeyPair, Lifetimes, Step};
 use super::issue::{IssueError, issue};
-use super::serving_cert::{InvalidKeyPair, ServingCert};
+use super::serving_cert::{InvalidKeyPair, ServingCert, certified, is_bundle};
 use crate::clock::Clock;
 use crate::limits;
 
@@ -31,6 +34,9 @@ pub struct CertManager<T> {
     hosts: Vec<String>,
     lifetimes: Lifetimes,
     serving_cert: ServingCert,
+    /// The state whose current pair is served. It replaces a Secret that is deleted or damaged, because a new CA would
+    /// not be trusted yet.
+    served: Mutex<Option<CertState>>,
     trust: Arc<T>,
 }
 
@@ -74,6 +80,7 @@ impl<T: CaBundlePublisher> CertManager<T> {
             hosts,
             lifetimes,
             serving_cert,
+            served: Mutex::default(),
             trust,
         }
     }
@@ -102,11 +109,27 @@ impl<T: CaBundlePublisher> CertManager<T> {
     /// If one of these fails. The certificate and the bundle from before stay in use.
     pub async fn tick(&self, clock: &Clock) -> Result<(), CertError> {
         for _ in 0..ROUNDS {
-            let Some((state, version)) = self.load(clock).await? else { continue };
+            let (found, version) = self.read().await?;
             // The reply has corrected the clock.
             let now = clock.now();
+            let served = self.served.lock().clone();
+            let (state, is_stored) = match (served, found) {
+                (None, None) => (CertState::new(self.issue(now)?), false),
+                (None, Some(found)) => (found, true),
+                (Some(served), None) => (served, false),
+                (Some(served), Some(found)) => match served.instead_of(&found, now, &self.lifetimes) {
+                    Some(restored) => (restored, false),
+                    None => (found, true),
+                },
+            };
+            if !is_stored {
+                warn!(secret = self.name, "the Secret does not contain the webhook certificate and is written");
+                self.store(&state, version).await?;
+                continue;
+            }
             // The current certificate was in the bundle before it became current, except for the first certificate.
             self.serving_cert.serve(state.current.certificate.as_bytes(), state.current.key.as_bytes())?;
+            *self.served.lock() = Some(state.clone());
             let trusted = self.trust.trust(&state.bundle()).await?;
             let step = state.step(now, &self.hosts, &self.lifetimes, trusted);
             if step == Step::Keep {
@@ -126,19 +149,12 @@ impl<T: CaBundlePublisher> CertManager<T> {
         issue(&self.hosts, now, self.lifetimes.certificate)
     }
 
-    /// The state in the Secret, and the version of the Secret. If the Secret does not exist or is not readable, writes
-    /// a new one and returns `None`.
-    async fn load(&self, clock: &Clock) -> Result<Option<(CertState, Option<String>)>, CertError> {
+    /// The state in the Secret, and the version of the Secret. There is no state if the Secret does not exist, or if its
+    /// certificate cannot be served.
+    async fn read(&self) -> Result<(Option<CertState>, Option<String>), CertError> {
         let found = self.secrets.get_opt(&self.name).await?;
         let version = found.as_ref().and_then(|s| s.metadata.resource_version.clone());
-        if let Some(state) = found.as_ref().and_then(|s| s.data.as_ref()).and_then(CertState::from_secret) {
-            return Ok(Some((state, version)));
-        }
-        if found.is_some() {
-            warn!(secret = self.name, "the Secret contains no valid webhook certificate; writing a new one");
-        }
-        self.store(&CertState::new(self.issue(clock.now())?), version).await?;
-        Ok(None)
+        Ok((found.and_then(|s| s.data).as_ref().and_then(usable), version))
     }
 
     /// Writes the Secret if it still has this version, or if it is still absent. A conflict is not an error. The first
@@ -165,3 +181,17 @@ impl<T: CaBundlePublisher> CertManager<T> {
         }
     }
 }
+
+/// The state in the data of the Secret, if its current pair can be served. Its other parts are absent if they are
+/// damaged: the API server would refuse a bundle with a damaged CA.
+fn usable(data: &BTreeMap<String, ByteString>) -> Option<CertState> {
+    let is_usable = |pair: &KeyPair| {
+        is_bundle(&pair.authority) && certified(pair.certificate.as_bytes(), pair.key.as_bytes()).is_ok()
+    };
+    let CertState { current, next, previous } = CertState::from_secret(data)?;
+    let (next, previous) = (next.filter(is_usable), previous.filter(|ca| is_bundle(&ca.authority)));
+    is_usable(&current).then_some(CertState { current, next, previous })
+}
+
+#[cfg(test)]
+mod tests;

@@ -226,6 +226,26 @@ impl CertState {
         self
     }
 
+    /// The state to write when the Secret contains `found` and this replica serves the current pair of `self`. `None`
+    /// if this replica may follow `found`.
+    ///
+    /// Every step of a rotation keeps the CA that is served trusted. A state without this CA comes from a backup, or from
+    /// a replica that started while the Secret was absent. Its certificate may be unknown to the API servers.
+    #[must_use]
+    pub fn instead_of(&self, found: &CertState, now: Timestamp, lifetimes: &Lifetimes) -> Option<Self> {
+        let theirs = found.bundle();
+        // This replica was cut off during a complete rotation. The API servers have trusted the newer CA for long enough.
+        let missed =
+            found.current.issued > self.current.issued && now.duration_since(found.current.issued) >= lifetimes.overlap;
+        if theirs.contains(&self.current.authority) || missed || !self.current.is_valid(now) {
+            return None;
+        }
+        // Other replicas may serve the found certificates until they read this state.
+        let before = self.previous.as_ref().map(|previous| previous.authority.as_str()).unwrap_or_default();
+        let authority = if before.contains(&theirs) { before.to_owned() } else { format!("{before}{theirs}") };
+        Some(Self { previous: Some(Retired { authority, since: now }), ..self.clone() })
+    }
+
     /// The bundle of all trusted CAs, in PEM.
     #[must_use]
     pub fn bundle(&self) -> String {

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, version};
+use rustls::{RootCertStore, ServerConfig, version};
 
 use crate::clock::Clock;
 
@@ -39,15 +39,7 @@ impl ServingCert {
     /// # Errors
     /// If the chain cannot be served. The previous certificate stays in use.
     pub fn serve(&self, chain: &[u8], key: &[u8]) -> Result<(), InvalidKeyPair> {
-        let chain = CertificateDer::pem_slice_iter(chain)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| InvalidKeyPair::Pem("certificate", e))?;
-        if chain.is_empty() {
-            return Err(InvalidKeyPair::Empty);
-        }
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| InvalidKeyPair::Pem("key", e))?;
-        let certified = CertifiedKey::from_der(chain, key, &provider())?;
-        self.current.store(Some(Arc::new(certified)));
+        self.current.store(Some(Arc::new(certified(chain, key)?)));
         Ok(())
     }
 
@@ -83,6 +75,25 @@ impl ResolvesServerCert for ServingCert {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.current.load_full()
     }
+}
+
+/// The certificate and its key in the form that TLS uses.
+pub(super) fn certified(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, InvalidKeyPair> {
+    let chain = CertificateDer::pem_slice_iter(chain)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| InvalidKeyPair::Pem("certificate", e))?;
+    if chain.is_empty() {
+        return Err(InvalidKeyPair::Empty);
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| InvalidKeyPair::Pem("key", e))?;
+    Ok(CertifiedKey::from_der(chain, key, &provider())?)
+}
+
+/// Whether this PEM text contains certificates, and each can be trusted as a CA.
+pub(super) fn is_bundle(pem: &str) -> bool {
+    let mut roots = RootCertStore::empty();
+    CertificateDer::pem_slice_iter(pem.as_bytes()).all(|found| found.is_ok_and(|ca| roots.add(ca).is_ok()))
+        && !roots.is_empty()
 }
 
 pub(super) fn provider() -> CryptoProvider {

@@ -9,9 +9,9 @@ use kube::Client;
 use paddock_kube::auth;
 use paddock_kube::server::Protocol;
 use paddock_kube::tls::{InvalidKeyPair, IssueError, ServingCert, follow_files, issue};
-use tokio::task::JoinSet;
 
 use crate::config::MetricsAccess;
+use crate::tasks::{Tasks, spawn};
 
 /// The lifetime of the certificate that the operator issues for its own metrics. The process has ended before that.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
@@ -38,7 +38,7 @@ pub fn protect(
     access: &MetricsAccess,
     router: Router,
     client: &Client,
-    tasks: &mut JoinSet<&'static str>,
+    tasks: &mut Tasks,
 ) -> Result<(Protocol, Router), AccessError> {
     let certificate = match access {
         MetricsAccess::Open => return Ok((Protocol::Plain, router)),
@@ -49,10 +49,7 @@ pub fn protect(
         Some(mounted) => {
             let interval = paddock_kube::limits::MOUNTED_CERTIFICATE_POLL_INTERVAL;
             let follow = follow_files(mounted.clone(), serving_cert.clone(), interval);
-            tasks.spawn(async {
-                follow.await;
-                "the certificate of the metrics"
-            });
+            spawn(tasks, "certificate of the metrics", follow);
         }
         None => {
             let pair = issue(&["localhost".to_owned()], Timestamp::now(), LIFETIME)?;
@@ -60,5 +57,5 @@ pub fn protect(
         }
     }
     let tls = Arc::new(ArcSwap::from_pointee(serving_cert.server_config()?));
-    Ok((Protocol::Tls(tls), auth::require(router, client.clone())))
+    Ok((Protocol::Tls(tls), auth::require(router, client.clone(), None)))
 }

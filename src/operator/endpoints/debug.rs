@@ -48,6 +48,7 @@ const INDEX: &str = "\
 /debug/explain/KIND/NAMESPACE/NAME  the same as sentences, for `paddock explain`
 /debug/decisions                    the last decisions of plugins; ?hook=, plugin=, kind=, namespace= and name= choose some
 /debug/bindings                     the bindings of plugins, in the order in which they are asked
+/debug/isolation                    the rules of SandboxPolicies about isolation
 /debug/plugins                      the state of each plugin
 ";
 
@@ -74,6 +75,12 @@ pub fn debug(debug: Debug) -> Router {
             get(|State(debug): State<Debug>| async move {
                 let bindings = debug.world.read(|world| world.bindings().clone());
                 pretty(&render_bindings(&bindings, &(debug.reports)(debug.world.now())))
+            }),
+        )
+        .route(
+            "/debug/isolation",
+            get(|State(debug): State<Debug>| async move {
+                pretty(&json!(debug.world.read(|world| world.bindings().clone()).isolation()))
             }),
         )
         .with_state(debug)
@@ -193,6 +200,7 @@ mod tests {
     use paddock_api::kind::{Key, Kind};
     use paddock_core::binding::{Mode, Selector};
     use paddock_core::explanation::Explanation;
+    use paddock_core::isolation::{HostAccess, IsolationRule};
     use paddock_core::object::Object;
     use paddock_core::plan::{Action, Op, Reason};
     use paddock_core::question::{PluginRef, PluginRequest, form};
@@ -287,6 +295,28 @@ mod tests {
             let (status, text) = get_text(serving(&world, Vec::new()), path).await;
             assert!(status == StatusCode::OK && text.contains("/debug/bindings"), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn rules_about_isolation_are_shown() {
+        let rule = IsolationRule {
+            policy: "open".to_owned(),
+            namespaces: Selector {
+                match_labels: [("team".to_owned(), "red".to_owned())].into(),
+                ..Selector::default()
+            },
+            allow: [HostAccess::HostPath].into_iter().collect(),
+            runtime_classes: Some(vec!["gvisor".to_owned()]),
+        };
+        let world = SharedWorld::new(World::new(Settings::default()));
+        let _ = world.set_bindings(Bindings::new(Vec::new()).with_isolation(vec![rule]));
+        let (status, text) = get_text(serving(&world, Vec::new()), "/debug/isolation").await;
+        let shown: Value = serde_json::from_str(&text).unwrap();
+        let selector = json!({ "matchLabels": { "team": "red" } });
+        let expected = json!([
+            { "policy": "open", "namespaceSelector": selector, "allow": ["hostPath"], "runtimeClasses": ["gvisor"] },
+        ]);
+        assert_eq!((status, shown), (StatusCode::OK, expected));
     }
 
     /// The webhook asked about two Pods. The answer repeats a value that is a secret.

@@ -39,6 +39,10 @@ pub struct Readiness {
     pub isolation: watch::Receiver<Guards>,
     /// The reason why idle plugins get no CPU use, for `/readyz?verbose`.
     pub cpu_use: watch::Receiver<Option<String>>,
+    /// The reason why idle plugins do not get the number of open connections, for `/readyz?verbose`.
+    pub connections: watch::Receiver<Option<String>>,
+    /// What the CustomResourceDefinitions lack, for `/readyz?verbose`.
+    pub definitions: watch::Receiver<Option<String>>,
     /// The kinds of plugins and policies whose watch has failed for a while, for `/readyz?verbose`. The replica uses the
     /// objects that it knows.
     pub outages: watch::Receiver<Outages>,
@@ -87,8 +91,8 @@ impl Readiness {
         let isolation = self.isolation.borrow().faults().into_iter().map(without_effect);
         let guards = self.guards.borrow().faults().into_iter().chain(isolation);
         let faults = obstacle.into_iter().chain(self.clock.fault()).chain(failing).chain(outdated);
-        let faults = faults.chain(entries).chain(guards);
-        let faults = faults.chain(self.cpu_use.borrow().clone());
+        let faults = faults.chain(entries).chain(guards).chain(self.definitions.borrow().clone());
+        let faults = faults.chain(self.cpu_use.borrow().clone()).chain(self.connections.borrow().clone());
         faults.chain(plugins.iter().filter_map(fault)).collect()
     }
 }
@@ -172,6 +176,7 @@ pub(crate) mod tests {
         let (obstacle, registered) = (watch::Sender::new(None), watch::Sender::new(Vec::new()));
         let (guards, isolation) = (watch::Sender::new(Guards::default()), watch::Sender::new(Guards::default()));
         let (cpu_use, outages) = (watch::Sender::new(None), watch::Sender::new(Outages::new()));
+        let (connections, definitions) = (watch::Sender::new(None), watch::Sender::new(None));
         let router = || {
             probes(Readiness {
                 unsynced: unsynced.subscribe(),
@@ -184,6 +189,8 @@ pub(crate) mod tests {
                 guards: guards.subscribe(),
                 isolation: isolation.subscribe(),
                 cpu_use: cpu_use.subscribe(),
+                connections: connections.subscribe(),
+                definitions: definitions.subscribe(),
                 outages: outages.subscribe(),
                 clock: Clock::default(),
             })
@@ -245,6 +252,16 @@ pub(crate) mod tests {
         let without = "[-]CPU use: idle plugins do not get it\n";
         assert_eq!((status, text), (StatusCode::OK, format!("{without}{fault}\nok\n")));
         cpu_use.send_replace(None);
+        connections.send_replace(Some("open connections: idle plugins do not get their number".to_owned()));
+        let (status, text) = get_text(router(), "/readyz?verbose").await;
+        let without = "[-]open connections: idle plugins do not get their number\n";
+        assert_eq!((status, text), (StatusCode::OK, format!("{without}{fault}\nok\n")));
+        connections.send_replace(None);
+        definitions.send_replace(Some("CustomResourceDefinitions: a field is missing".to_owned()));
+        let (status, text) = get_text(router(), "/readyz?verbose").await;
+        let lacking = "[-]CustomResourceDefinitions: a field is missing\n";
+        assert_eq!((status, text), (StatusCode::OK, format!("{lacking}{fault}\nok\n")));
+        definitions.send_replace(None);
         outages.send_replace(Outages::from([("SandboxPolicy", "sandboxpolicies cannot be watched: 500".to_owned())]));
         let (status, text) = get_text(router(), "/readyz?verbose").await;
         let outdated = "[-]watch of SandboxPolicy: it has failed for a minute, so this replica uses the objects that it knows: \
@@ -264,6 +281,11 @@ pub(crate) mod tests {
         let (status, text) = get_text(router, "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         assert!(text.contains("# TYPE paddock_write_slots gauge\n"), "{text}");
-        assert!(text.contains("agent_sandbox_build_info{git_version=\"v"), "{text}");
+        let build = "agent_sandbox_build_info{build_date=\"unknown\",compiler=\"rustc\",git_commit=\"unknown\",\
+                     git_version=\"v";
+        assert!(
+            text.contains(build) && text.contains(",go_version=\"\",implementation=\"paddock\",platform=\""),
+            "{text}"
+        );
     }
 }

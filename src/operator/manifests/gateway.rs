@@ -10,13 +10,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::PortRange;
 use paddock_api::kind::{ApiShape, ApiShapes, Kind};
 use paddock_api::names::{annotation, condition, group, label, object, reason};
+use paddock_api::open_connections::PORT;
 use serde_json::{Value, json};
 
 use super::admission_policies::{bound, entry, is_user, rule};
 use super::common::Settings;
 use super::network::outside;
-use super::pods;
 use super::rbac::{self, Grant, Scope};
+use super::{pods, workload};
 
 /// The name of the gateway's Deployment and ServiceAccount.
 const NAME: &str = object::GATEWAY_DEPLOYMENT;
@@ -44,7 +45,8 @@ pub(super) fn documents(settings: &Settings) -> Vec<Value> {
     let mut documents = rights(settings);
     documents.extend(policy(settings, &settings.user_of(NAME)));
     let budget = pods::disruption_budget(&labelled(NAME, Some(&settings.namespace)), &selector());
-    documents.extend([service(settings), deployment(settings), autoscaler(settings), budget]);
+    let services = [service(settings), metrics_service(settings)];
+    documents.extend(services.into_iter().chain([deployment(settings), autoscaler(settings), budget]));
     documents.extend(network_policies(settings));
     documents
 }
@@ -171,6 +173,20 @@ fn service(settings: &Settings) -> Value {
     })
 }
 
+/// The Service whose EndpointSlices name every gateway to the operator, with the port of the lists of open connections. Clients
+/// have no use for the port.
+fn metrics_service(settings: &Settings) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": labelled(object::GATEWAY_METRICS_SERVICE, Some(&settings.namespace)),
+        "spec": {
+            "selector": selector(),
+            "ports": [{ "name": PORT, "port": METRICS_PORT, "targetPort": "metrics", "protocol": "TCP" }],
+        },
+    })
+}
+
 fn deployment(settings: &Settings) -> Value {
     let mut pod_labels = labels();
     pod_labels.insert("app".to_owned(), object::ROUTER_APP.to_owned());
@@ -236,9 +252,11 @@ fn autoscaler(settings: &Settings) -> Value {
 fn network_policies(settings: &Settings) -> Vec<Value> {
     let tcp =
         |ports: &[i32]| -> Vec<Value> { ports.iter().map(|port| json!({ "port": port, "protocol": "TCP" })).collect() };
-    let prometheus = json!([{
-        "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": settings.metrics_namespace } },
-    }]);
+    // The operator asks for the open connections at the same port.
+    let readers = json!([
+        { "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": settings.metrics_namespace } } },
+        { "podSelector": { "matchLabels": workload::selector() } },
+    ]);
     let document = |name: &str, mut spec: Value| {
         spec["podSelector"] = json!({ "matchLabels": selector() });
         json!({
@@ -250,7 +268,7 @@ fn network_policies(settings: &Settings) -> Vec<Value> {
     };
     let mut metrics = json!({ "ports": tcp(&[METRICS_PORT]) });
     if settings.secures_metrics() {
-        metrics["from"] = prometheus;
+        metrics["from"] = readers;
     }
     let sandboxes = json!({
         "namespaceSelector": {},

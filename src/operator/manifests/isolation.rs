@@ -23,9 +23,6 @@ use crate::webhook::changes_more_than_the_status;
 /// The begin of the names of the policies and of their bindings.
 const NAME: &str = "paddock-isolation";
 
-/// The label of every namespace that holds its own name.
-const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
-
 /// The values that the policies depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IsolationPolicies {
@@ -219,7 +216,7 @@ impl Policy<'_> {
         let mut documents = bound(&name, &self.rules, self.conditions.clone(), self.variables(), validations);
         let spec = &mut documents[0]["spec"];
         spec["matchConstraints"]["namespaceSelector"] = json!({
-            "matchExpressions": [{ "key": NAMESPACE_NAME, "operator": "NotIn", "values": ["kube-system"] }],
+            "matchExpressions": [{ "key": label::NAMESPACE_NAME, "operator": "NotIn", "values": ["kube-system"] }],
         });
         // A patch may have changed the names of the RuntimeClasses, so the API server puts them into the message.
         spec["validations"][0]["messageExpression"] =

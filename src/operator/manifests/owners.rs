@@ -1,9 +1,10 @@
-//! The policy for the children of Sandboxes: only somebody who could run an operator may make a Sandbox their controller.
+//! The policy for the children of Sandboxes: only somebody who could run an operator may make a Sandbox their controller, or
+//! take them away from a Sandbox.
 //!
 //! The operator takes a Pod or a volume claim for its own if a Sandbox controls it. Users who may edit a namespace may write
 //! owner references. They could otherwise give a waiting Sandbox a pod with their code or a volume with their files, or take
-//! a warm pod away, use it, and give it back. The API server evaluates the policy itself, so it holds while the operator is
-//! away.
+//! a warm pod away, use it, and give it back. A pod without its Sandbox would also run on after the Sandbox expires, is
+//! suspended or is deleted. The API server evaluates the policy itself, so it holds while the operator is away.
 
 use paddock_api::kind::Kind;
 use paddock_api::names::{group, label};
@@ -15,26 +16,45 @@ use super::common::Settings;
 /// The name of the policy and of its binding, for an operator that serves all namespaces.
 const NAME: &str = "paddock-owners";
 
+/// The users of the garbage collector, which takes the children of a Sandbox away if the Sandbox is deleted with the policy
+/// `Orphan`. Without `--use-service-account-credentials`, the controller manager has one user for all of its controllers.
+const GARBAGE_COLLECTORS: [&str; 2] =
+    ["system:serviceaccount:kube-system:generic-garbage-collector", "system:kube-controller-manager"];
+
 /// The policy and its binding, for an operator with the name of this user.
 pub(super) fn policy(settings: &Settings, user: &str) -> Vec<Value> {
     let is_sandbox = is_of(group::AGENTS, Kind::Sandbox.name());
     let sandboxes = |of: &str| format!("{}.filter(o, {is_sandbox})", controllers(of));
-    let known = format!("{}.exists(p, p.uid == o.uid && p.name == o.name)", sandboxes("oldObject"));
-    let given = format!("{}.exists(o, !(oldObject != null && {known}))", sandboxes("object"));
-    let mut conditions = vec![("given-to-a-sandbox", given)];
+    // Whether a list has a controller that the other one does not have. Another version of the API is no change.
+    let lacks =
+        |list: &str, other: &str| format!("{list}.exists(o, !{other}.exists(p, p.uid == o.uid && p.name == o.name))");
+    let (new, old) = (sandboxes("object"), format!("(oldObject == null ? [] : {})", sandboxes("oldObject")));
+    let changed = format!("{} || {}", lacks(&new, &old), lacks(&old, &new));
+    let mut conditions = vec![("changes-a-controller", changed)];
     if let Some(namespace) = &settings.served_namespace {
         conditions.push(("in-the-served-namespace", format!("request.namespace == {namespace:?}")));
     }
-    let validation = (
-        operators(user, ".namespace(request.namespace)"),
+    let operators = operators(user, ".namespace(request.namespace)");
+    let variables = vec![("new", new), ("old", old)];
+    let given = (
+        format!("!({}) || {operators}", lacks("variables.new", "variables.old")),
         format!(
             "only an operator of Sandboxes may make a Sandbox the controller of a Pod or a PersistentVolumeClaim: leave the \
              owner reference out, and offer the object to a stand-alone Sandbox by the label {}: \"true\"",
             label::ADOPTABLE
         ),
     );
+    let taken = (
+        format!(
+            "!({}) || request.userInfo.username in {GARBAGE_COLLECTORS:?} || {operators}",
+            lacks("variables.old", "variables.new")
+        ),
+        "only an operator of Sandboxes may take a Pod or a PersistentVolumeClaim away from its Sandbox: to keep the object, \
+         delete the Sandbox with --cascade=orphan"
+            .to_owned(),
+    );
     // The API server itself keeps the owner references in writes of the subresources of Pods.
     let resources = ["pods", "persistentvolumeclaims", "persistentvolumeclaims/status"];
     let rule = rule(&[""], &resources, &["CREATE", "UPDATE"]);
-    bound(&settings.cluster_name(NAME), &[rule], conditions, vec![], vec![validation]).to_vec()
+    bound(&settings.cluster_name(NAME), &[rule], conditions, variables, vec![given, taken]).to_vec()
 }

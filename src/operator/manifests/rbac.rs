@@ -3,7 +3,7 @@
 //! [`writes`] names the verbs of the operations that plans contain, for each kind. A test compares it with the plans of
 //! all scenarios, so the operator gets no right that it does not use. Each part of the operator that can be switched off
 //! has a role of its own: the kinds of each API shape, the data of claims, the throttle of idle Sandboxes, the CPU use of pods,
-//! the credentials for registries, the protection of the metrics, and the webhook. Plugins and policies are not
+//! the questions to the gateways, the credentials for registries, the protection of the metrics, and the webhook. Plugins and policies are not
 //! reconciled, so their kinds are not in the table.
 
 use std::borrow::Cow;
@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 use paddock_api::kind::{ApiShape, ChildKind, Class, Kind, OwnKind};
 use paddock_api::names::{group, object, right};
-use paddock_api::{SandboxPlugin, SandboxPolicy, pod_metrics};
+use paddock_api::{SandboxPlugin, SandboxPolicy, open_connections, pod_metrics};
 use serde_json::{Value, json};
 
 use super::common::{CONFIGURATIONS, POLICIES, Settings, Webhook, labelled};
@@ -106,7 +106,8 @@ pub fn rbac(settings: &Settings) -> Vec<Value> {
     let mut edits = user_rules(&changes);
     edits.push(uses());
     let for_users = [
-        role("ClusterRole", labelled("paddock-metrics-reader", None), metrics_rules()),
+        // For the ServiceAccount of Prometheus.
+        role("ClusterRole", labelled("paddock-metrics-reader", None), path_rules("/metrics")),
         role("ClusterRole", viewers, user_rules(&["get", "list", "watch"])),
         role("ClusterRole", for_users("paddock-edit", &["admin", "edit"]), edits),
         // The account of clients has this right and no other one.
@@ -184,6 +185,10 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
     if settings.cpu_metrics {
         grants.push(grant("-cpu-metrics", served(), cpu_metrics_rules()));
     }
+    if settings.gateway {
+        // The gateways ask for the right.
+        grants.push(grant("-connections", Scope::Cluster, path_rules(open_connections::PATH)));
+    }
     if !settings.plugin_pull_secrets.is_empty() {
         grants.push(grant("-plugin-registry", own(), vec![pull_secret_rule(settings)]));
     }
@@ -192,6 +197,10 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
     // The replicas of the operator. An operator reads every Pod of the namespaces that it serves anyway.
     if settings.served_namespace.as_ref().is_some_and(|served| *served != settings.namespace) {
         of_process.push(rule(Kind::Pod.group(), &[Kind::Pod.plural()], &["list", "watch"]));
+        if settings.gateway {
+            // So are the EndpointSlices of the gateways.
+            of_process.push(rule(Kind::EndpointSlice.group(), &[Kind::EndpointSlice.plural()], &["list"]));
+        }
     }
     grants.push(grant("", own(), of_process));
     if settings.secures_metrics() {
@@ -373,10 +382,10 @@ fn lease_rules() -> Vec<PolicyRule> {
     ]
 }
 
-/// The right to read the metrics, for the ServiceAccount of Prometheus.
-fn metrics_rules() -> Vec<PolicyRule> {
+/// The right to read a path of a process, which is protected like a path of the API server.
+fn path_rules(path: &str) -> Vec<PolicyRule> {
     vec![PolicyRule {
-        non_resource_urls: Some(vec!["/metrics".to_owned()]),
+        non_resource_urls: Some(vec![path.to_owned()]),
         verbs: vec!["get".to_owned()],
         ..PolicyRule::default()
     }]

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::*;
 
 mod pull_secrets;
+mod upstream;
 
 fn text(documents: &[Value]) -> String {
     text_of("paddock manifests", documents)
@@ -61,7 +62,8 @@ fn overlay_for_claim_data_has_the_rights_of_the_code() {
 fn overlay_for_the_throttle_has_the_rights_and_the_flag_of_the_code() {
     let folder = check_overlay("throttle", &throttle_rights(&Settings::default()));
     let kustomization = std::fs::read_to_string(folder.join("kustomization.yaml")).expect("a kustomization");
-    assert!(kustomization.contains(workload::THROTTLE_CPU), "{kustomization}");
+    let [name, value] = workload::THROTTLE_CPU;
+    assert!(kustomization.contains(&format!("{{ name: {name}, value: {value} }}")), "{kustomization}");
 }
 
 /// The operator may read Secrets in no mode, and create and delete them only to deliver the data of claims. The role for
@@ -356,7 +358,7 @@ fn cpu_use_is_read_in_the_served_namespaces_unless_that_is_off() {
             assert_eq!(documents.iter().filter(names_it).count(), usize::from(cpu_metrics), "one role");
             let flag = documents
                 .iter()
-                .any(|d| d["kind"] == "Deployment" && d.to_string().contains("--cpu-metrics-interval=0s"));
+                .any(|d| d["kind"] == "Deployment" && d.to_string().contains("PADDOCK_CPU_METRICS_INTERVAL"));
             assert_eq!(flag, !cpu_metrics, "{settings:?}");
         }
     }
@@ -401,20 +403,21 @@ fn every_right_to_write_has_an_admission_policy() {
 }
 
 #[test]
-fn one_api_shape_leaves_out_the_definitions_of_the_other_and_passes_the_flag() {
-    for (shapes, definitions, flag) in [
+fn one_api_shape_leaves_out_the_definitions_of_the_other_and_sets_the_flag() {
+    for (shapes, definitions, surface) in [
         (ApiShapes::Both, 9, None),
-        (ApiShapes::Only(ApiShape::Seed), 6, Some("--surface=seed")),
-        (ApiShapes::Only(ApiShape::Upstream), 6, Some("--surface=upstream")),
+        (ApiShapes::Only(ApiShape::Seed), 6, Some("seed")),
+        (ApiShapes::Only(ApiShape::Upstream), 6, Some("upstream")),
     ] {
         let documents = all(&Settings { shapes, ..Settings::default() });
         let count = documents.iter().filter(|d| d["kind"] == "CustomResourceDefinition").count();
-        let args = documents.iter().find(|d| d["kind"] == "Deployment").expect("a Deployment")["spec"]["template"]
-            ["spec"]["containers"][0]["args"]
-            .to_string();
-        assert_eq!(count, definitions);
-        assert_eq!(args.contains("--surface"), flag.is_some());
-        assert!(flag.is_none_or(|flag| args.contains(flag)), "{args}");
+        let env = documents.iter().find(|d| d["kind"] == "Deployment").expect("a Deployment")["spec"]["template"]
+            ["spec"]["containers"][0]["env"]
+            .as_array()
+            .expect("variables")
+            .clone();
+        let set = env.iter().find(|variable| variable["name"] == "PADDOCK_SURFACE");
+        assert_eq!((count, set.and_then(|variable| variable["value"].as_str())), (definitions, surface));
     }
 }
 

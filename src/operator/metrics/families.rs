@@ -1,11 +1,13 @@
 //! Every metric family with its name, its labels and its buckets.
 
 use paddock_api::kind::Kind;
+use paddock_kube::build_info;
 use paddock_kube::watch::WatchError;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use strum::{VariantArray, VariantNames};
 
 use super::cpu_use::CpuUseResult;
+use super::open_connections::ConnectionsResult;
 use super::table::families;
 use crate::queue::{Done, Trigger};
 
@@ -23,10 +25,6 @@ const CREATION_MS: &[f64] = &[
 
 /// Buckets from half a millisecond (a fast API server on the same machine) to the longest write.
 const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
-/// Buckets from ten microseconds (a native guest) to a second (beyond the default deadline of plugins).
-const CALL_SECONDS: &[f64] =
-    &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1.0];
 
 /// The results of an Event.
 pub(super) const EVENT_RESULTS: [&str; 5] = ["sent", "merged", "repeated", "dropped", "failed"];
@@ -75,6 +73,12 @@ families! {
             "agent_sandboxes": "The current number of Sandboxes.";
         pool_sandboxes: IntGaugeVec, leader, ["namespace", "pool", "state"] =>
             "paddock_pool_sandboxes": "Sandboxes of a pool according to its status: desired, total and ready.";
+        pool_arrivals: IntCounterVec, all, ["namespace", "pool"] =>
+            "paddock_pool_arrivals_total": "New claims for which a pool could have a warm Sandbox.";
+        pool_claims: IntCounterVec, all, ["namespace", "pool", "start"] =>
+            "paddock_pool_claims_total":
+            "Claims that got a Sandbox: a warm one of a pool, or a new one although they looked in the pool. The label \
+             start is warm, or the reason of the cold start.";
         not_isolated: IntGaugeVec, leader, ["namespace"] =>
             "paddock_sandboxes_not_isolated":
             "Running Sandboxes whose pod is not isolated although it should be, by namespace.";
@@ -95,11 +99,6 @@ families! {
             "paddock_write_duration_seconds": "Time from sending a write to its reply or its timeout, in seconds.";
         write_slots: IntGaugeVec, all, ["state"] =>
             "paddock_write_slots": "The maximum number of concurrent writes, and the number of writes under way.";
-        plugin_calls: IntCounterVec, all, ["plugin", "hook"] => "paddock_plugin_calls_total": "Questions to plugins.";
-        plugin_failures: IntCounterVec, all, ["plugin", "hook", "failure"] =>
-            "paddock_plugin_failures_total": "Questions that a plugin did not answer, by failure.";
-        plugin_seconds: HistogramVec, all, ["plugin", "hook"], CALL_SECONDS =>
-            "paddock_plugin_duration_seconds": "Time that a plugin took to answer, in seconds.";
         unenforced: IntCounterVec, all, ["policy", "hook", "mode", "effect"] =>
             "paddock_policy_unenforced_total":
             "Answers for SandboxPolicies in the modes Warn, Audit and Shadow, by the effect that they would have had.";
@@ -138,13 +137,19 @@ families! {
             "Lists of the CPU use of pods, by result: served, absent, forbidden or failed.";
         cpu_use_pods: IntGauge, all, [] =>
             "paddock_cpu_use_pods": "Pods of Sandboxes in the last list of CPU use.";
+        connection_rounds: IntCounterVec, all, ["result"] =>
+            "paddock_connection_rounds_total":
+            "Rounds of questions to all gateways for their open connections, by result: complete, silent, forbidden or failed.";
+        connection_gateways: IntGauge, all, [] =>
+            "paddock_connection_gateways":
+            "Gateways that answered in the last round of questions for open connections. 0 if one of them did not answer.";
         watch_lag: HistogramVec, all, ["kind"], SECONDS =>
             "paddock_watch_lag_seconds":
             "Time from the reply to a write of this operator until the watch delivers its event, in seconds.";
         listener_incidents: IntCounterVec, all, ["listener", "incident"] =>
             "paddock_listener_incidents_total":
             "Connections that the limits of a listener closed, by listener and cause.";
-        build: IntGaugeVec, all, ["git_version", "implementation", "platform"] =>
+        build: IntGaugeVec, all, build_info::LABELS =>
             "agent_sandbox_build_info": "The build of this operator, in the labels. The value is always 1.";
         leader: IntGauge, all, [] => "paddock_leader": "1 if this replica is the leader, 0 otherwise.";
         clock_skew: IntGauge, all, [] =>
@@ -153,6 +158,9 @@ families! {
         guard_absent: IntGaugeVec, all, ["policy"] =>
             "paddock_guard_absent":
             "1 if a ValidatingAdmissionPolicy of the operator is not in force, or if that is not known.";
+        crd_fields_missing: IntGaugeVec, all, ["kind"] =>
+            "paddock_crd_fields_missing":
+            "Fields of a status that this version writes and the CustomResourceDefinition of the cluster does not have.";
         leadership_blocked: IntGaugeVec, all, ["cause"] =>
             "paddock_leadership_blocked":
             "1 if this replica does not act because of the Leases of other namespaces, by cause.";
@@ -164,9 +172,7 @@ impl Families {
     /// `leader`.
     pub(super) fn register(all: &Registry, leader: &Registry) -> prometheus::Result<Self> {
         let families = Self::declare(all, leader)?;
-        let platform = format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH);
-        let version = concat!("v", env!("CARGO_PKG_VERSION"));
-        families.build.with_label_values(&[version, "paddock", platform.as_str()]).set(1);
+        build_info::set(&families.build);
         families.begin();
         Ok(families)
     }
@@ -182,6 +188,9 @@ impl Families {
         }
         for result in CpuUseResult::VARIANTS {
             self.cpu_use_lists.with_label_values(&[result.as_str()]);
+        }
+        for result in ConnectionsResult::VARIANTS {
+            self.connection_rounds.with_label_values(&[result.as_str()]);
         }
         for cause in BLOCKED_BY {
             self.leadership_blocked.with_label_values(&[cause]);

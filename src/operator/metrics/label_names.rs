@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use paddock_core::model::names::is_dns_subdomain;
 use paddock_kube::turns::may_take;
 
-/// The label value for all names without a place.
+/// The label value for all names without a place, and for texts that are no names.
 pub(super) const OTHER: &str = "__other__";
 
 /// The names with a label value of their own. A name takes a place for each namespace that uses it, until the namespace
@@ -22,8 +23,12 @@ impl LabelNames {
         Self { places, used: 0, namespaces: HashMap::new() }
     }
 
-    /// The label value for a name that a namespace uses: the name, or [`OTHER`]. All values of a name share its memory.
+    /// The label value for a name that a namespace uses: the name, or [`OTHER`]. All values of a name share its memory. A
+    /// text that no object can have as its name may be as long as an annotation, so it gets no value of its own.
     pub(super) fn label(&mut self, namespace: &Arc<str>, name: &str) -> Arc<str> {
+        if !is_dns_subdomain(name) {
+            return OTHER.into();
+        }
         let held = self.namespaces.get(namespace);
         if let Some(known) = held.and_then(|names| names.get(name)) {
             return known.clone();
@@ -59,6 +64,20 @@ mod tests {
         assert_eq!(named(&mut names, "hostile", 10_000), 445);
         assert_eq!(named(&mut names, "good", 20), 20);
         assert_eq!(named(&mut names, "hostile", 10_000), 445, "a name keeps its place");
+    }
+
+    #[test]
+    fn text_that_is_no_name_of_an_object_takes_no_place() {
+        let mut names = LabelNames::new(500);
+        let longest = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "a".repeat(61));
+        let too_long = format!("{longest}a");
+        for text in ["a.b", longest.as_str()] {
+            assert_eq!(&*names.label(&"ns".into(), text), text);
+        }
+        for text in [too_long.as_str(), "a b", "", &"x".repeat(256 * 1024)] {
+            assert_eq!(&*names.label(&"ns".into(), text), OTHER);
+        }
+        assert_eq!(names.used, 2);
     }
 
     #[test]

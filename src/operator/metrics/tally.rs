@@ -10,7 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use paddock_api::kind::{Class, Key, Kind, OwnKind};
 use paddock_api::names::{annotation, condition, label, reason};
 use paddock_core::conditions::is_true;
+use paddock_core::model::names::is_dns_subdomain;
 use paddock_core::object::{Object, Owner, TextMap};
+use paddock_core::plan::{ClaimStart, StartKind};
 
 use super::families::Families;
 use super::label_names::{LabelNames, OTHER};
@@ -136,9 +138,14 @@ impl Tally {
             }
         }
         if self.pools.remove(key) {
+            let of_pool = [&*key.namespace, &*key.name];
+            let _ = self.families.pool_arrivals.remove_label_values(&of_pool);
+            for start in StartKind::ALL {
+                let _ = self.families.pool_claims.remove_label_values(&[of_pool[0], of_pool[1], start.as_str()]);
+            }
             for state in ["desired", "total", "ready"] {
                 // The gauges are absent if the pool never had a status.
-                let _ = self.families.pool_sandboxes.remove_label_values(&[&*key.namespace, &*key.name, state]);
+                let _ = self.families.pool_sandboxes.remove_label_values(&[of_pool[0], of_pool[1], state]);
             }
         }
     }
@@ -191,7 +198,7 @@ impl Tally {
                 launch_type(warm),
                 template.as_deref().unwrap_or(NO_TEMPLATE),
                 owned_by(object.meta.controller.as_deref()),
-                created_by(&object.meta.labels),
+                created_by(&object.meta.labels, if object.meta.in_pool() { "controller" } else { "unknown" }),
                 if object.runs() { "Running" } else { "Suspended" },
             ]),
             ready,
@@ -269,9 +276,11 @@ impl Tally {
         let Some(body) = object.claim() else { return };
         let ready = is_true(&body.status.conditions, condition::READY);
         let started = self.claims.get(&object.key).is_some_and(|claim| claim.started);
-        let source_pool = body.spec.as_ref().ok().and_then(|claim| claim.source.named_pool().map(str::to_owned));
-        let counted =
-            CountedClaim { started: started || ready, created_by: created_by(&object.meta.labels), source_pool };
+        let source_pool = body.spec.as_ref().ok().and_then(|claim| claim.source.named_pool());
+        // An API server accepts any text as the name of the pool.
+        let source_pool = source_pool.map(|name| if is_dns_subdomain(name) { name } else { OTHER }.to_owned());
+        let created_by = created_by(&object.meta.labels, "unknown");
+        let counted = CountedClaim { started: started || ready, created_by, source_pool };
         self.claims.insert(object.key.clone(), counted);
         let Some(now) = happened.filter(|_| ready && !started) else { return };
         let name = body.status.sandbox.as_ref().and_then(|sandbox| sandbox.name.as_deref()).unwrap_or_default();
@@ -302,7 +311,9 @@ impl Tally {
         if &*self.pool_names.label(&object.key.namespace, &object.key.name) == OTHER {
             return;
         }
-        self.pools.insert(object.key.clone());
+        if self.pools.insert(object.key.clone()) {
+            self.begin(&object.key);
+        }
         let status = &body.status;
         let states = [
             ("desired", status.desired_replicas.unwrap_or(0)),
@@ -312,6 +323,30 @@ impl Tally {
         for (state, count) in states {
             let labels = [&*object.key.namespace, &*object.key.name, state];
             self.families.pool_sandboxes.with_label_values(&labels).set(i64::from(count));
+        }
+    }
+
+    /// Counts a claim that arrived. A pool without gauges has no counters either.
+    pub(super) fn arrived(&self, pools: &[Key]) {
+        for pool in pools.iter().filter(|pool| self.leading && self.pools.contains(*pool)) {
+            self.families.pool_arrivals.with_label_values(&[&*pool.namespace, &*pool.name]).inc();
+        }
+    }
+
+    /// Counts a claim that got its Sandbox, which the leader alone gives it.
+    pub(super) fn started(&self, start: &ClaimStart) {
+        for pool in start.pools.iter().filter(|pool| self.pools.contains(*pool)) {
+            let labels = [&*pool.namespace, &*pool.name, start.kind.as_str()];
+            self.families.pool_claims.with_label_values(&labels).inc();
+        }
+    }
+
+    /// Creates the counters of a pool at 0, so that a rate shows the first count.
+    fn begin(&self, pool: &Key) {
+        let (namespace, pool) = (&*pool.namespace, &*pool.name);
+        self.families.pool_arrivals.with_label_values(&[namespace, pool]);
+        for start in StartKind::ALL {
+            self.families.pool_claims.with_label_values(&[namespace, pool, start.as_str()]);
         }
     }
 
@@ -365,9 +400,11 @@ fn owned_by(owner: Option<&Owner>) -> &'static str {
     }
 }
 
-fn created_by(labels: &TextMap) -> &'static str {
+/// Who created an object, by its label. `otherwise` is for an object without the label, or with a value that upstream does
+/// not know.
+fn created_by(labels: &TextMap, otherwise: &'static str) -> &'static str {
     let value = labels.get(label::CREATED_BY);
-    CREATORS.into_iter().find(|creator| Some(*creator) == value).unwrap_or("unknown")
+    CREATORS.into_iter().find(|creator| Some(*creator) == value).unwrap_or(otherwise)
 }
 
 fn values(labels: &Series) -> [&str; 8] {

@@ -10,7 +10,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::source::{Content, File, PluginFiles};
 
@@ -93,20 +92,14 @@ impl PluginCache {
         let bytes = std::fs::read(&path)
             .inspect_err(|error| tracing::warn!(plugin = name, %error, "the cached component cannot be read"))
             .ok()?;
-        let sum: [u8; 32] = Sha256::digest(&bytes).into();
-        if hex(&sum) != version.component {
+        let component = Content::of(bytes);
+        if component.digest.hex() != version.component {
             tracing::warn!(plugin = name, path = %path.display(), "the cached component has another digest");
             return None;
         }
-        let file = |path: &Path, bytes: Vec<u8>, sum| File {
-            location: path.display().to_string(),
-            content: Ok(Content { bytes: bytes.into(), sum }),
-        };
-        let config = version.config.as_ref().map(|text| {
-            let sum = Sha256::digest(text.as_bytes()).into();
-            file(&self.dir.join(INDEX), text.clone().into_bytes(), sum)
-        });
-        Some(PluginFiles { component: Some(file(&path, bytes, sum)), config })
+        let file = |path: &Path, content| File { location: path.display().to_string(), content: Ok(content) };
+        let config = version.config.as_ref().map(|text| file(&self.dir.join(INDEX), Content::of(text.as_bytes())));
+        Some(PluginFiles { component: Some(file(&path, component)), config })
     }
 
     /// The image that the last good version of a plugin is from. `None` if it is from no registry.
@@ -119,7 +112,7 @@ impl PluginCache {
         let content = |file: &Option<File>| file.as_ref().and_then(|file| file.content.clone().ok());
         let Some(component) = content(&files.component) else { return };
         let config = content(&files.config).map(|config| String::from_utf8_lossy(&config.bytes).into_owned());
-        let version = Version { component: hex(&component.sum), config, image };
+        let version = Version { component: component.digest.hex().to_owned(), config, image };
         if self.is_known && self.index.plugins.get(name) == Some(&version) {
             return;
         }
@@ -171,8 +164,4 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     std::fs::write(&temporary, bytes)?;
     std::fs::rename(temporary, path)
-}
-
-fn hex(sum: &[u8; 32]) -> String {
-    sum.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -53,7 +53,7 @@ pub(crate) fn metered(plugin_client: MeasuredClient, metrics: Metrics, recorder:
         let (result, usage) = span.in_scope(|| plugin_client(ask, subject.caller, now));
         let took = started.elapsed();
         ended(&span, &result, usage);
-        metrics.asked(ask, &result, took);
+        metrics.asked(ask, &result, (usage, took));
         recorder.decided((now, subject), ask, &result, (usage, took));
         result
     })

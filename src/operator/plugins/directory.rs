@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use futures::{Stream, stream};
-use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 
 use super::blocking::blocking;
@@ -174,7 +173,7 @@ fn read(path: &Path, known: Option<&(Stamp, File)>, largest: u64) -> Option<(Sta
         return Some((stamp, file(Err(format!("the file has {} bytes, but must have at most {largest}", stamp.size)))));
     }
     let content = bytes(path, largest).map_err(|error| error.to_string());
-    Some((stamp, file(content.map(|bytes| Content { sum: Sha256::digest(&bytes).into(), bytes: bytes.into() }))))
+    Some((stamp, file(content.map(Content::of))))
 }
 
 fn bytes(path: &Path, largest: u64) -> std::io::Result<Vec<u8>> {

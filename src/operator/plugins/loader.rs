@@ -8,6 +8,7 @@ use std::time::Instant;
 use paddock_core::binding::{Binding, Bindings};
 use paddock_core::question::{Hook, PluginRef};
 use paddock_plugin_host::{Host, LoadError};
+use paddock_registry::Digest;
 use serde::Serialize;
 
 use super::cache::PluginCache;
@@ -78,13 +79,13 @@ pub(super) struct Loader {
 struct Entry {
     path: Option<String>,
     /// The digests of the files that were tried last, so that the same files are not tried again.
-    tried: Option<Sums>,
+    tried: Option<Digests>,
     /// Whether the last good version of the cache was tried.
     tried_cache: bool,
     version: Version,
     /// The failing bindings of a new plugin whose files may not be copied completely, with the digests of the files. They
     /// take effect if the next read finds the same files.
-    arriving: Option<(Sums, Vec<Binding>)>,
+    arriving: Option<(Digests, Vec<Binding>)>,
     error: Option<String>,
 }
 
@@ -111,8 +112,8 @@ impl Entry {
     }
 
     /// Puts the failing bindings of a new plugin in force if its files have not changed since the last read.
-    fn settle(&mut self, sums: Sums) {
-        if let Some((_, bindings)) = self.arriving.take().filter(|(arrived, _)| *arrived == sums) {
+    fn settle(&mut self, digests: &Digests) {
+        if let Some((_, bindings)) = self.arriving.take().filter(|(arrived, _)| arrived == digests) {
             self.version = Version::NotLoaded(bindings);
         }
     }
@@ -135,7 +136,7 @@ impl Entry {
 }
 
 /// The digests of a component and of its configuration.
-type Sums = (Option<[u8; 32]>, Option<[u8; 32]>);
+type Digests = (Option<Digest>, Option<Digest>);
 
 impl Loader {
     pub(super) fn new(host: Arc<Host>, cache: Option<PluginCache>) -> Result<Self, LoadError> {
@@ -277,20 +278,20 @@ impl Loader {
     }
 
     fn update(&mut self, name: &str, files: &PluginFiles, now: Instant) {
-        let sum = |file: &Option<File>| file.as_ref().and_then(|file| Some(file.content.as_ref().ok()?.sum));
-        let sums = (sum(&files.component), sum(&files.config));
+        let digest = |file: &Option<File>| Some(file.as_ref()?.content.as_ref().ok()?.digest.clone());
+        let digests = (digest(&files.component), digest(&files.config));
         let mut entry = self.plugins.remove(name).unwrap_or_default();
         let first = files.component.as_ref().or(files.config.as_ref());
         entry.path = first.map(|file| file.location.clone());
-        entry.settle(sums);
+        entry.settle(&digests);
         // Files that cannot be read have no digest. They are tried again at every read.
         let readable = [&files.component, &files.config].into_iter().flatten().all(|file| file.content.is_ok());
-        if !readable || entry.tried != Some(sums) {
-            entry.tried = Some(sums);
+        if !readable || entry.tried.as_ref() != Some(&digests) {
+            entry.tried = Some(digests.clone());
             let former = entry.active().map(|active| active.plugin.plugin.clone());
             match loading::load(&self.host, name, files) {
                 Ok(active) => self.put_in_force(name, files, active, &mut entry),
-                Err(refused) => self.refuse(name, (files, sums), refused, &mut entry),
+                Err(refused) => self.refuse(name, (files, digests), refused, &mut entry),
             }
             let current = entry.active().map(|active| &active.plugin.plugin);
             self.replaced.extend(former.filter(|former| current != Some(former)).map(|former| (former, now)));
@@ -309,7 +310,7 @@ impl Loader {
         }
     }
 
-    fn refuse(&self, name: &str, (files, sums): (&PluginFiles, Sums), refused: Refused, entry: &mut Entry) {
+    fn refuse(&self, name: &str, (files, digests): (&PluginFiles, Digests), refused: Refused, entry: &mut Entry) {
         let Refused { error, retry, is_plugin, bindings } = refused;
         if retry {
             entry.tried = None;
@@ -324,7 +325,7 @@ impl Loader {
             match &entry.version {
                 Version::Active(_) => {}
                 Version::NotLoaded(former) if former.is_empty() && self.has_read => {
-                    entry.arriving = Some((sums, bindings));
+                    entry.arriving = Some((digests, bindings));
                 }
                 Version::NotLoaded(_) => entry.version = Version::NotLoaded(bindings),
             }
@@ -380,8 +381,7 @@ mod tests {
     use crate::plugins::source::Content;
 
     fn file(bytes: &[u8]) -> File {
-        let content = Content { bytes: bytes.into(), sum: [1; 32] };
-        File { location: "guard.wasm".to_owned(), content: Ok(content) }
+        File { location: "guard.wasm".to_owned(), content: Ok(Content::of(bytes)) }
     }
 
     /// The trial of a component may be repeated for as long as other calls take all the memory.
@@ -390,7 +390,7 @@ mod tests {
         let mut loader = Loader::new(Arc::new(Host::new(HostConfig::default()).unwrap()), None).unwrap();
         loader.has_read = true;
         let files = PluginFiles { component: Some(file(b"guard")), config: None };
-        let sums: Sums = (Some([1; 32]), None);
+        let digests: Digests = (Some(Digest::of(b"guard")), None);
         let config = PluginConfig::absent(loader.host.config().limits);
         let refused = || Refused {
             error: "busy".to_owned(),
@@ -400,14 +400,14 @@ mod tests {
         };
         let mut entry = Entry::default();
         for (read, failing) in [(1, 0), (2, 1), (3, 1)] {
-            entry.settle(sums);
-            loader.refuse("guard", (&files, sums), refused(), &mut entry);
+            entry.settle(&digests);
+            loader.refuse("guard", (&files, digests.clone()), refused(), &mut entry);
             assert_eq!(entry.tried, None, "it is tried again");
             assert_eq!((entry.bindings().len(), entry.state()), (failing, PluginState::NotLoaded), "read {read}");
         }
         entry = Entry::default();
-        loader.refuse("guard", (&files, sums), refused(), &mut entry);
-        entry.settle((Some([2; 32]), None));
+        loader.refuse("guard", (&files, digests), refused(), &mut entry);
+        entry.settle(&(Some(Digest::of(b"other")), None));
         assert!(entry.bindings().is_empty(), "the files have changed, so they may be copied still");
     }
 }

@@ -3,8 +3,9 @@
 //! Every replica watches both kinds and the ConfigMaps of the operator's own namespace ([`feed`]). It loads the component
 //! of each SandboxPlugin, and binds it by each SandboxPolicy with the code that binds the files of the plugin directory
 //! (`loader`). A component or settings with a fault never replace a good version. A policy without a good version is
-//! bound too: it fails, and its failure policy applies. Each replica reports what it uses in its own entry of a plugin's
-//! status, and the leader writes the conditions ([`report`]).
+//! bound too: it fails, and its failure policy applies. The rules of SandboxPolicies about isolation need no component,
+//! and are beside the bindings. Each replica reports what it uses in its own entry of a plugin's status, and the leader
+//! writes the conditions ([`report`]).
 //!
 //! If the CRDs are not installed, there are no objects. The watches begin when the CRDs appear.
 
@@ -24,6 +25,7 @@ use std::collections::BTreeMap;
 
 use paddock_api::names::reason;
 use paddock_core::binding::Mode;
+use paddock_core::isolation::IsolationRule;
 use paddock_core::question::Hook;
 
 use super::source::Content;
@@ -33,8 +35,10 @@ use super::source::Content;
 pub struct ObjectContent {
     /// The SandboxPlugins, by name.
     pub plugins: BTreeMap<String, PluginObject>,
-    /// The SandboxPolicies, by name.
+    /// The SandboxPolicies that bind plugins, by name.
     pub policies: BTreeMap<String, PolicyObject>,
+    /// The SandboxPolicies with rules about isolation, by name.
+    pub isolation: BTreeMap<String, IsolationObject>,
     /// The SandboxPlugins that cannot be read and of which no former version is known, by name, each with the error.
     pub unreadable_plugins: BTreeMap<String, String>,
     /// The SandboxPolicies that cannot be read and of which no former version is known, by name, each with the error.
@@ -103,6 +107,19 @@ pub struct PolicyObject {
     pub config: String,
 }
 
+/// The parts of a SandboxPolicy with rules about isolation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IsolationObject {
+    /// The UID of the object.
+    pub uid: String,
+    /// The generation of the spec.
+    pub generation: i64,
+    /// The rules.
+    pub rule: IsolationRule,
+    /// The digest of the rules, by which replicas compare them.
+    pub digest: String,
+}
+
 /// The state of every plugin and policy on this replica.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectStates {
@@ -131,13 +148,6 @@ pub struct LoadedState {
     pub fault: Option<Fault>,
 }
 
-impl LoadedState {
-    /// The state while the watch of the object, or that of its source, fails with this error.
-    pub(super) fn during(self, outage: Option<&String>) -> Self {
-        Self { fault: outage.map(Fault::of_watch).or(self.fault), ..self }
-    }
-}
-
 /// The state of a SandboxPolicy on this replica.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BoundState {
@@ -145,17 +155,10 @@ pub struct BoundState {
     pub uid: String,
     /// The generation that was tried last.
     pub generation: i64,
-    /// The digest of the component that decides. `None` if the failure policy applies.
+    /// The digest of the component that decides, or of the rules about isolation. `None` if the failure policy applies.
     pub digest: Option<String>,
     /// The fault of the current version. If there is a digest, an older version is in use.
     pub fault: Option<Fault>,
-}
-
-impl BoundState {
-    /// The state while the watch of the object fails with this error.
-    pub(super) fn during(self, outage: Option<&String>) -> Self {
-        Self { fault: outage.map(Fault::of_watch).or(self.fault), ..self }
-    }
 }
 
 /// The fault of an object.
@@ -172,10 +175,14 @@ impl Fault {
         Self { reason, message: message.into() }
     }
 
-    /// The fault of a replica that may not know the newest version.
-    fn of_watch(error: &String) -> Self {
-        let message = format!("the watch has failed for a minute, so there may be a newer version: {error}");
-        Self::new(FaultReason::WatchFailing, message)
+    /// The fault of an object that has this one. While the watch of the object, or that of its source, fails with an error,
+    /// the replica may not know the newest version.
+    fn during(outage: Option<&String>, fault: Option<&Self>) -> Option<Self> {
+        let of_watch = |error: &String| {
+            let message = format!("the watch has failed for a minute, so there may be a newer version: {error}");
+            Self::new(FaultReason::WatchFailing, message)
+        };
+        outage.map(of_watch).or_else(|| fault.cloned())
     }
 }
 

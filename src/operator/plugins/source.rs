@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::Stream;
+use paddock_registry::Digest;
 
 /// A place that components and their configuration come from.
 pub trait PluginSource: Send + 'static {
@@ -47,14 +48,16 @@ pub struct File {
 pub struct Content {
     /// The bytes. They are shared, because a source repeats the unchanged files.
     pub bytes: Arc<[u8]>,
-    /// The SHA-256 digest of the bytes.
-    pub sum: [u8; 32],
+    /// The digest of the bytes. It has the form of the digests of the plugin host.
+    pub digest: Digest,
 }
 
 impl Content {
-    /// The digest of the bytes, as the plugin host computes it.
-    pub(super) fn digest(&self) -> String {
-        self.sum.iter().fold(String::from("sha256:"), |digest, byte| digest + &format!("{byte:02x}"))
+    /// The content with these bytes.
+    #[must_use]
+    pub fn of(bytes: impl Into<Arc<[u8]>>) -> Self {
+        let bytes = bytes.into();
+        Self { digest: Digest::of(&bytes), bytes }
     }
 }
 

@@ -58,9 +58,10 @@ impl Loaders {
         self.objects.waits()
     }
 
-    /// The bindings in force, in the order in which they are asked.
+    /// The bindings in force, in the order in which they are asked, and the rules about isolation.
     pub(super) fn bindings(&self) -> Bindings {
-        Bindings::new(self.files.bindings().iter().cloned().chain(self.objects.bindings()).collect())
+        let bindings = self.files.bindings().iter().cloned().chain(self.objects.bindings()).collect();
+        Bindings::new(bindings).with_isolation(self.objects.isolation())
     }
 
     /// The state of every plugin: first the built-ins, then the files, then the objects.

@@ -385,7 +385,7 @@ impl PluginSource for Bundle {
 #[tokio::test]
 async fn another_source_replaces_the_directory() {
     let host = Arc::new(Host::new(HostConfig::default()).unwrap());
-    let content = Content { bytes: POOL_FIXED.into(), sum: [1; 32] };
+    let content = Content::of(POOL_FIXED);
     let file = File { location: "configmap agents/plugins".to_owned(), content: Ok(content) };
     let files = PluginFiles { component: Some(file), config: None };
     let plugins = [("fixed".to_owned(), files)].into();

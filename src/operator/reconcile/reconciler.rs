@@ -24,7 +24,7 @@ use crate::plugins::{PluginClient, ask_all};
 use crate::queue::{Done, Job, Queue};
 use crate::world::SharedWorld;
 use crate::write::Events;
-use crate::write::{Progress, Writer};
+use crate::write::{LargePlace, Progress, Writer};
 
 /// Reconciles the keys of a queue.
 pub struct Reconciler {
@@ -69,14 +69,15 @@ impl Reconciler {
 
     async fn work(self: Arc<Self>, job: Job) {
         let started = Instant::now();
-        let (done, wake) = self.reconcile(&job).await;
+        let place = self.writer.place(&job.key).await;
+        let (done, wake) = self.reconcile(&job, place.as_ref()).await;
         let (trigger, result) = (job.trigger.as_str(), done.as_str());
         let ended = Ended { trigger, result, waited: job.waited, took: started.elapsed() };
         self.metrics.reconciled(job.key.kind, &ended);
         job.done(done, wake.as_ref().map(|wake| instant(wake, self.world.now())));
     }
 
-    async fn reconcile(&self, job: &Job) -> (Done, Option<Requeue>) {
+    async fn reconcile(&self, job: &Job, place: Option<&LargePlace>) -> (Done, Option<Requeue>) {
         let (key, trigger) = (&job.key, job.trigger);
         for _ in 0..limits::STALE_PLAN_ATTEMPTS {
             let now = self.world.now();
@@ -90,7 +91,7 @@ impl Reconciler {
             let plan = decide(&snapshot, &answers);
             looking += decided.elapsed();
             job.took(looking);
-            let progress = self.writer.execute(&plan).await;
+            let progress = self.writer.execute(&plan, place).await;
             span.record("paddock.writes", plan.ops().count());
             traces::end(&span);
 
@@ -101,7 +102,8 @@ impl Reconciler {
             if progress == Progress::Stored {
                 self.events.send(plan.results.iter().cloned());
             }
-            self.traces.keep(Trace { key: key.clone(), at: now, trigger, snapshot, answers, plan, progress });
+            let large = place.is_some();
+            self.traces.keep(Trace { key: key.clone(), at: now, trigger, large, snapshot, answers, plan, progress });
             match progress {
                 Progress::Stored => return (Done::Converged, wake),
                 Progress::Stopped(done) => return (done, wake),

@@ -50,7 +50,7 @@ fn decided(recorder: &Recorder, name: &str, request: &PluginRequest) {
 }
 
 fn decided_in(namespace: &str, recorder: &Recorder, name: &str, request: &PluginRequest) {
-    let (subject, usage) = (subject(namespace, name), Usage { fuel: 5, memory_bytes: 65536 });
+    let (subject, usage) = (subject(namespace, name), Usage { fuel: 5, memory_bytes: 65536, ..Usage::default() });
     recorder.decided((Timestamp::UNIX_EPOCH, &subject), request, &allow(), (usage, Duration::from_micros(3)));
 }
 

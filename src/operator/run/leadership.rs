@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::supervise::{Stoppable, changed};
+use super::supervise::{Part, changed};
 use crate::config::{Config, LEASES, Leadership};
 use crate::endpoints::Readiness;
 use crate::metrics::Metrics;
@@ -23,7 +23,7 @@ pub(super) fn start_election(
     (client, clock): (&Client, &Clock),
     fence: &Fence,
     obstacle: watch::Sender<Option<Obstacle>>,
-) -> (watch::Receiver<bool>, Stoppable) {
+) -> (watch::Receiver<bool>, Option<Part>) {
     match &config.leadership {
         Leadership::Alone if config.namespace.is_some() => (watch::Sender::new(true).subscribe(), None),
         Leadership::Alone => {
@@ -34,8 +34,7 @@ pub(super) fn start_election(
             let unelected = Unelected::new(client, &LEASES, fence.clone()).reporting_to(obstacle);
             let leading = unelected.leading();
             let stop = CancellationToken::new();
-            let handle = tokio::spawn(unelected.run(stop.clone()));
-            (leading, Some((stop, handle)))
+            (leading, Some(Part::spawn("watch of the Leases", stop.clone(), unelected.run(stop))))
         }
         Leadership::Elected { namespace, timing } => {
             info!(namespace, also = UPSTREAM_LEASE, "joining the leader election");
@@ -50,8 +49,7 @@ pub(super) fn start_election(
             let election = Election::new(client, &candidate, *timing, fence.clone()).reporting_to(obstacle);
             let leading = election.leading();
             let stop = CancellationToken::new();
-            let handle = tokio::spawn(election.run(stop.clone()));
-            (leading, Some((stop, handle)))
+            (leading, Some(Part::spawn("leader election", stop.clone(), election.run(stop))))
         }
     }
 }
@@ -155,6 +153,8 @@ mod tests {
             guards: watch::Sender::new(Guards::default()).subscribe(),
             isolation: watch::Sender::new(Guards::default()).subscribe(),
             cpu_use: watch::Sender::new(None).subscribe(),
+            connections: watch::Sender::new(None).subscribe(),
+            definitions: watch::Sender::new(None).subscribe(),
             outages: watch::Sender::default().subscribe(),
             clock: Clock::default(),
         };

@@ -158,7 +158,7 @@ impl CpuUseLists {
         let (mut last, mut apart) = (CpuUseResult::Served, Apart::default());
         loop {
             ticks.tick().await;
-            let needed = self.world.read(World::namespaces_that_need_cpu_use);
+            let needed = self.world.read(World::namespaces_with_idle_plugins);
             if needed.is_empty() {
                 self.fault.send_if_modified(|fault| fault.take().is_some());
                 continue;

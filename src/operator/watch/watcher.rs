@@ -146,6 +146,9 @@ impl Watch {
             watcher::Event::Apply(object) => {
                 let known = |key: &Key| self.world.read(|world| world.get(key).cloned());
                 let object = Object::read_unless_known(self.kind, object, known);
+                if object.claim().is_some() {
+                    self.metrics.claim_arrived(&self.world.read(|world| world.arrives_at(&object)));
+                }
                 self.metrics.applied(&object, self.world.now());
                 self.observe(Some(object.key.clone()), Observed::Applied(object));
             }

@@ -20,6 +20,7 @@ use paddock_core::question::{Caller, FailureKind};
 use paddock_core::world::World;
 use paddock_kube::clock::Clock;
 use paddock_kube::fair_queue::{FairQueue, Queued};
+use paddock_kube::peer::Peer;
 use paddock_kube::server::{Intake, Refused};
 use paddock_kube::traces;
 use parking_lot::Mutex;
@@ -159,7 +160,7 @@ async fn handle(
         Err(error) => {
             span.record("paddock.review.outcome", "unanswered");
             metrics.answered(phase, entry, "unanswered", started.elapsed());
-            error!(%error, entry = entry.as_str(), client = intake.peer(), "the review failed");
+            error!(%error, entry = entry.as_str(), client = %intake.peer().0, "the review failed");
             let uid = if denies_without_verdict(entry) && error.denies() { head.uid() } else { None };
             match uid {
                 Some(uid) => error.denial(uid),
@@ -224,7 +225,7 @@ impl App {
         if entry == Entry::Policies {
             return self.check_policy(asked, intake).await;
         }
-        let mut context = self.context(&asked.review, needed).await?;
+        let mut context = self.context(&asked.review, (intake.peer(), needed)).await?;
         context.reserved_sandbox =
             self.reservations.as_ref().and_then(|reservations| reservations.reserve(&asked.review));
         let reserved_sandbox = context.reserved_sandbox.clone();
@@ -264,14 +265,14 @@ impl App {
 
     /// The facts for a review. A namespace that was just created, or a pod, may arrive in a moment, so the review waits
     /// for it.
-    async fn context(&self, review: &Review, memory: usize) -> Result<Context, Unanswered> {
+    async fn context(&self, review: &Review, (client, memory): (Peer, usize)) -> Result<Context, Unanswered> {
         let mut context = (self.look)(review).ok_or(Unanswered::NotReady)?;
         let mut pauses = limits::FACT_RETRY_DELAYS.into_iter();
         let mut waiting = None;
         while admission::awaits_a_fact(review, &context)
             && let Some(pause) = pauses.next()
         {
-            waiting = waiting.or_else(|| self.waits.begin(&review.namespace, memory));
+            waiting = waiting.or_else(|| self.waits.begin(client, &review.namespace, memory));
             if waiting.is_none() {
                 break;
             }

@@ -40,8 +40,6 @@ pub const CONFIGURATION: &str = "paddock-webhook";
 pub(super) const ENTRY_SUFFIX: &str = ".paddock.dev";
 /// The time for which the API server waits for an answer, in seconds.
 const TIMEOUT_SECONDS: i32 = 2;
-/// The label of every namespace that holds its own name.
-const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// The way in which the API server reaches the webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -312,7 +310,7 @@ struct Selection {
 
 impl Selection {
     fn of(entry: Entry, desired: &Desired) -> Self {
-        let kube_system = || requirement(NAMESPACE_NAME, "NotIn", &["kube-system"]);
+        let kube_system = || requirement(label::NAMESPACE_NAME, "NotIn", &["kube-system"]);
         let plain = selector(vec![kube_system()]);
         match entry {
             Entry::MarkedPods => Self {
@@ -329,7 +327,7 @@ impl Selection {
                 exempt.extend(desired.own_namespace.as_deref());
                 Self {
                     namespaces: selector(vec![
-                        requirement(NAMESPACE_NAME, "NotIn", &exempt),
+                        requirement(label::NAMESPACE_NAME, "NotIn", &exempt),
                         requirement(label::ISOLATION, "Exists", &[]),
                         requirement(label::ISOLATION, "NotIn", &[label::ISOLATION_NONE]),
                     ]),
@@ -339,7 +337,7 @@ impl Selection {
             }
             Entry::OwnNamespace => Self {
                 namespaces: selector(vec![requirement(
-                    NAMESPACE_NAME,
+                    label::NAMESPACE_NAME,
                     "In",
                     &[desired.own_namespace.as_deref().unwrap_or_default()],
                 )]),

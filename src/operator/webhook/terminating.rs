@@ -1,12 +1,18 @@
 //! Recognizes an update of a terminating object that changes only its finalizers, from the bytes of a review and with
 //! little memory. A client must be able to remove the finalizers of an object that is too large for a review.
 //!
-//! The core has the same rule for reviews that are parsed. Both objects come from one serializer, so equal parts have
-//! equal bytes. A difference in the bytes of equal parts costs only the exemption.
+//! The core has the same rule for reviews that are parsed, and the table of the fields that may differ. Both objects come
+//! from one serializer, so equal parts have equal bytes. A difference in the bytes of equal parts costs only the
+//! exemption.
 
-use serde::de::IgnoredAny;
+use std::fmt;
+
+use paddock_core::admission::FINALIZER_UPDATE_FIELDS;
+use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+
+use crate::limits;
 
 #[derive(Deserialize)]
 struct Incoming<'a> {
@@ -19,9 +25,9 @@ struct Incoming<'a> {
 struct Request<'a> {
     operation: Operation,
     #[serde(borrow)]
-    object: Object<'a>,
+    object: Fields<'a>,
     #[serde(borrow)]
-    old_object: Object<'a>,
+    old_object: Fields<'a>,
 }
 
 /// The only operation that is exempt.
@@ -31,87 +37,64 @@ enum Operation {
     Update,
 }
 
-/// The parts of an object, as text. A field that is not listed here is an error, so that it cannot differ unseen.
-#[derive(PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Object<'a> {
-    #[serde(borrow, default)]
-    api_version: Part<'a>,
-    #[serde(borrow, default)]
-    kind: Part<'a>,
-    #[serde(borrow)]
-    metadata: Metadata<'a>,
-    #[serde(borrow, default)]
-    spec: Part<'a>,
-    #[serde(borrow, default)]
-    status: Part<'a>,
-}
+/// The fields of an object, each with its text.
+struct Fields<'a>(Vec<(&'a str, &'a RawValue)>);
 
-#[derive(PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Metadata<'a> {
-    #[serde(borrow, default)]
-    name: Part<'a>,
-    #[serde(borrow, default)]
-    generate_name: Part<'a>,
-    #[serde(borrow, default)]
-    namespace: Part<'a>,
-    #[serde(borrow, default)]
-    self_link: Part<'a>,
-    #[serde(borrow, default)]
-    uid: Part<'a>,
-    #[serde(borrow, default)]
-    creation_timestamp: Part<'a>,
-    #[serde(borrow, default)]
-    deletion_timestamp: Part<'a>,
-    #[serde(borrow, default)]
-    deletion_grace_period_seconds: Part<'a>,
-    #[serde(borrow, default)]
-    labels: Part<'a>,
-    #[serde(borrow, default)]
-    annotations: Part<'a>,
-    #[serde(borrow, default)]
-    owner_references: Part<'a>,
-    #[serde(default)]
-    finalizers: Any,
-    // The API server changes the other three with every write.
-    #[serde(default)]
-    managed_fields: Any,
-    #[serde(default)]
-    resource_version: Any,
-    #[serde(default)]
-    generation: Any,
-}
+impl<'a> Fields<'a> {
+    /// The text of a field.
+    fn get(&self, field: &str) -> Option<&'a str> {
+        self.0.iter().find(|(name, _)| *name == field).map(|(_, text)| text.get())
+    }
 
-/// The text of a field.
-#[derive(Default, Deserialize)]
-#[serde(transparent)]
-struct Part<'a>(#[serde(borrow)] Option<&'a RawValue>);
+    /// The fields of the metadata.
+    fn metadata(&self) -> Option<Self> {
+        serde_json::from_str(self.get("metadata")?).ok()
+    }
 
-impl PartialEq for Part<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.map(RawValue::get) == other.0.map(RawValue::get)
+    /// All fields but these.
+    fn without(&self, fields: &[&str]) -> Vec<(&'a str, &'a str)> {
+        let rest = self.0.iter().filter(|(name, _)| !fields.contains(name));
+        rest.map(|(name, text)| (*name, text.get())).collect()
     }
 }
 
-/// A field that may differ.
-#[derive(Default, PartialEq)]
-struct Any;
-
-impl<'de> Deserialize<'de> for Any {
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Any)
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Vec::new();
+        while let Some(field) = map.next_entry()? {
+            if fields.len() >= limits::UNPARSED_FIELDS {
+                return Err(A::Error::custom("too many fields"));
+            }
+            fields.push(field);
+        }
+        Ok(Fields(fields))
     }
 }
 
 /// Whether the review in this body is about an update that changes nothing but the finalizers of a terminating object.
 /// The stored object decides whether it is terminating.
 pub(super) fn changes_only_finalizers(body: &[u8]) -> bool {
-    serde_json::from_slice(body).is_ok_and(|Incoming { request }| {
-        let Request { operation: Operation::Update, object, old_object } = request;
-        let is_terminating = old_object.metadata.deletion_timestamp.0.is_some_and(|time| time.get().starts_with('"'));
-        is_terminating && object == old_object
-    })
+    let Ok(Incoming { request }) = serde_json::from_slice(body) else { return false };
+    let Request { operation: Operation::Update, object, old_object } = request;
+    let (Some(new), Some(old)) = (object.metadata(), old_object.metadata()) else { return false };
+    let is_terminating = old.get("deletionTimestamp").is_some_and(|time| time.starts_with('"'));
+    is_terminating
+        && object.without(&["metadata"]) == old_object.without(&["metadata"])
+        && new.without(&FINALIZER_UPDATE_FIELDS) == old.without(&FINALIZER_UPDATE_FIELDS)
 }
 
 #[cfg(test)]
@@ -152,6 +135,9 @@ mod tests {
         assert!(exempt("UPDATE", without));
         assert!(exempt("UPDATE", |new| drop(new["metadata"].as_object_mut().unwrap().remove("finalizers"))));
         assert!(!exempt("CREATE", without));
+        for field in FINALIZER_UPDATE_FIELDS {
+            assert!(exempt("UPDATE", |new| new["metadata"][field] = "other".into()), "{field}");
+        }
         for change in
             ["/spec/podTemplate", "/metadata/labels", "/metadata/uid", "/metadata/deletionTimestamp", "/status"]
         {
@@ -167,6 +153,17 @@ mod tests {
                 new.pointer_mut(unknown).unwrap()["unknown"] = json!(1);
             };
             assert!(!exempt("UPDATE", with_field), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn object_with_too_many_fields_is_not_exempt() {
+        for (fields, is_exempt) in [(limits::UNPARSED_FIELDS, true), (limits::UNPARSED_FIELDS + 1, false)] {
+            let mut object = json!({ "metadata": sandbox()["metadata"] });
+            (1..fields).for_each(|n| object[format!("f{n}")] = json!(n));
+            let request = json!({ "operation": "UPDATE", "object": object, "oldObject": object });
+            let body = json!({ "request": request }).to_string();
+            assert_eq!(changes_only_finalizers(body.as_bytes()), is_exempt, "{fields}");
         }
     }
 

@@ -6,11 +6,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use paddock_core::admission::{Denial, Entry, Phase, Review, ReviewVerdict, Verb, Write};
+use paddock_core::text::{MESSAGE_BYTES, elide};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
+
+/// The longest message of a denial, in bytes. It has a line for each invalid field, of which there are 33 at most.
+const DENIAL_BYTES: usize = 32 * MESSAGE_BYTES;
 
 /// The reason why a body is not a review.
 #[derive(Debug, thiserror::Error)]
@@ -196,7 +200,9 @@ pub(super) fn denial_without_review(uid: String, (code, reason): (u16, &str), me
     let response = Response {
         uid,
         allowed: false,
-        status: Some(json!({ "status": "Failure", "code": code, "reason": reason, "message": message })),
+        status: Some(json!({
+            "status": "Failure", "code": code, "reason": reason, "message": elide(message, MESSAGE_BYTES),
+        })),
         ..Response::default()
     };
     Answer { api_version: API_VERSION, kind: KIND, response }
@@ -226,13 +232,16 @@ fn status(review: &Review, denial: Denial) -> Value {
     let causes: Vec<Value> = denial
         .causes
         .into_iter()
-        .map(|cause| json!({ "reason": "FieldValueInvalid", "field": cause.field, "message": cause.message }))
+        .map(|cause| {
+            let [field, message] = [cause.field, cause.message].map(|text| elide(text, MESSAGE_BYTES));
+            json!({ "reason": "FieldValueInvalid", "field": field, "message": message })
+        })
         .collect();
     json!({
         "status": "Failure",
         "code": code,
         "reason": reason,
-        "message": denial.message,
+        "message": elide(denial.message, DENIAL_BYTES),
         "details": { "name": review.name, "group": review.group, "kind": review.kind, "causes": causes },
     })
 }
@@ -241,7 +250,7 @@ fn status(review: &Review, denial: Denial) -> Value {
 pub(super) fn failure(code: u16, reason: &str, message: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Status", "metadata": {},
-        "status": "Failure", "code": code, "reason": reason, "message": message,
+        "status": "Failure", "code": code, "reason": reason, "message": elide(message, MESSAGE_BYTES),
     })
 }
 
@@ -322,5 +331,21 @@ mod tests {
         assert_eq!(answer["response"]["status"]["code"], 422);
         assert_eq!(answer["response"]["status"]["details"]["causes"][0]["field"], "spec.replicas");
         assert_eq!(answer["response"].get("patch"), None);
+    }
+
+    #[test]
+    fn denial_about_a_long_value_is_short() {
+        let asked = read(body().to_string().as_bytes(), Phase::Validate, Entry::Connect, now()).expect("a review");
+        let message = "x".repeat(1024 * 1024);
+        let causes = vec![Cause { field: message.clone(), message: message.clone() }];
+        let denial = Denial { why: Why::Invalid, message: message.clone(), causes };
+        let verdict = ReviewVerdict { denial: Some(denial), ..ReviewVerdict::default() };
+        let denied = serde_json::to_string(&answer(&asked, verdict).expect("JSON")).expect("JSON");
+        let failed = denial_without_review("u".to_owned(), (400, "BadRequest"), &message);
+        let failed = serde_json::to_string(&failed).expect("JSON");
+        let refused = failure(400, "BadRequest", &message).to_string();
+        for (text, most) in [(denied, DENIAL_BYTES + 4096), (failed, 2048), (refused, 2048)] {
+            assert!(text.len() < most, "{} bytes", text.len());
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Requests that an operation needs beside its own write: reads before it, and the Secret of a delivery.
 
+use axum::body::Bytes;
 use http::{HeaderMap, StatusCode};
 use kube::Client;
 use kube::api::GetParams;
@@ -11,6 +12,7 @@ use paddock_core::plan::Outcome;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::body::read_body;
 use super::reply::Reply;
 use super::request::collection;
 use crate::limiter::Signal;
@@ -49,8 +51,8 @@ impl Calls {
         // Nothing is known about a request without a reply, and its repetition does no harm.
         let response = self.client.send(request.map(Body::from)).await.map_err(|_| Reply::lost())?;
         let (parts, body) = response.into_parts();
-        let body = body.collect_bytes().await.map_err(|_| Reply::lost())?;
-        Ok(Answer { code: parts.status, headers: parts.headers, body: body.to_vec() })
+        let body = read_body(&parts, body).await.ok_or_else(Reply::lost)?;
+        Ok(Answer { code: parts.status, headers: parts.headers, body })
     }
 
     /// Reads parts of an object that existed when the operation was planned.
@@ -98,7 +100,7 @@ struct LiveMetadata {
 pub(super) struct Answer {
     pub(super) code: StatusCode,
     headers: HeaderMap,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
 }
 
 impl Answer {
@@ -121,7 +123,7 @@ impl Answer {
 }
 
 pub(super) fn rejected(status: u16, message: String) -> Reply {
-    Reply { outcome: Outcome::Rejected { status, message, by_policy: false }, signal: Signal::Served }
+    Reply { outcome: Outcome::rejected(status, message, false), signal: Signal::Served }
 }
 
 pub(super) fn conflict() -> Reply {

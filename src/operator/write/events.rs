@@ -9,6 +9,7 @@ use kube::runtime::events::{Event as KubeEvent, EventType, Recorder, Reporter};
 use lru::LruCache;
 use paddock_api::kind::{Kind, OwnKind};
 use paddock_core::plan::{Event, Reason};
+use paddock_core::text::{MESSAGE_BYTES, elide};
 use paddock_kube::fair_queue::{FairQueue, Queued};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
@@ -108,8 +109,8 @@ pub(crate) fn new_event(type_: EventType, reason: &str, note: &str) -> KubeEvent
     KubeEvent {
         type_,
         reason: reason.to_owned(),
-        // The API server accepts at most a kilobyte.
-        note: Some(note.chars().take(1000).collect()),
+        // The API server accepts no more.
+        note: Some(elide(note, MESSAGE_BYTES)),
         action: reason.to_owned(),
         secondary: None,
     }

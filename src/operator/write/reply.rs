@@ -70,7 +70,7 @@ impl Reply {
             // With 408 the API server gives up on a request that may have been executed.
             (code @ 400..=499, Some(status)) if code != 408 => {
                 let by_policy = is_by_policy(code, &status);
-                (Outcome::Rejected { status: code, message: describe(status.message), by_policy }, Signal::Served)
+                (Outcome::rejected(code, describe(status.message), by_policy), Signal::Served)
             }
             // A 500 may be the refusal of a webhook (not stored) or a timeout of etcd (perhaps stored).
             (_, Some(_)) => (Outcome::Unknown, Signal::Served),
@@ -130,11 +130,9 @@ fn outlives_deadline(document: &Value) -> bool {
 fn missing(op: &Op, status: Status) -> Outcome {
     let named = status.details.is_some_and(|details| details.name == *op.key.name);
     match op.action {
-        Action::Create { .. } => Outcome::Rejected { status: 404, message: status.message, by_policy: false },
+        Action::Create { .. } => Outcome::rejected(404, status.message, false),
         // API servers before 1.32 do not serve this subresource.
-        Action::Resize { .. } if !named => {
-            Outcome::Rejected { status: 404, message: "it does not serve pods/resize".to_owned(), by_policy: false }
-        }
+        Action::Resize { .. } if !named => Outcome::rejected(404, "it does not serve pods/resize", false),
         Action::Resize { .. } => Outcome::Gone,
         Action::Patch { .. } | Action::Adopt { .. } | Action::Deliver { .. } | Action::Delete { .. } if named => {
             Outcome::Gone

@@ -6,15 +6,17 @@ use futures::future::join_all;
 use kube::Client;
 use paddock_api::kind::{Key, OwnKind};
 use paddock_api::names::annotation;
-use paddock_core::plan::{Action, Op, Outcome, Plan, Reason};
+use paddock_core::plan::{Action, ClaimStart, Op, Outcome, Plan, Reason};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::body::read_body;
 use super::calls::Calls;
 use super::deliver::Deliverer;
 use super::reply::Reply;
 use super::request::request;
-use crate::limiter::{Urgency, WriteLimiter};
+use crate::limiter::{Permit, Urgency, WriteLimiter};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::queue::{Done, Queue, Trigger};
@@ -31,8 +33,16 @@ pub struct Writer {
     limiter: WriteLimiter,
     fence: Fence,
     metrics: Metrics,
-    /// The room for writes of large objects, of all urgencies.
+    /// The places for large objects, of all urgencies.
     large: WriteLimiter,
+}
+
+/// The place of a reconcile that concerns a large object. The reconcile holds it from its snapshot on, because the snapshot,
+/// the questions and the plan repeat the object.
+pub struct LargePlace {
+    _permit: Permit,
+    /// The turn of one large write. A plan may have many.
+    turn: Mutex<()>,
 }
 
 /// The progress of a plan.
@@ -55,26 +65,40 @@ impl Writer {
         (limiter, fence): (WriteLimiter, Fence),
         metrics: Metrics,
     ) -> Self {
-        let large = WriteLimiter::fixed(limits::LARGE_WRITES);
+        let large = WriteLimiter::fixed(limits::LARGE_OBJECTS);
         let calls = Calls::new(client.clone());
         let deliverer = Deliverer::new(calls.clone());
         Self { client, calls, deliverer, world, queue, limiter, fence, metrics, large }
     }
 
-    /// Sends the steps of a plan one after the other, and the operations of a step together.
-    pub async fn execute(&self, plan: &Plan) -> Progress {
+    /// Waits for the place of a reconcile, if the object is large.
+    pub async fn place(&self, key: &Key) -> Option<LargePlace> {
+        if !self.world.read(|world| world.is_large(key)) {
+            return None;
+        }
+        let urgency = match key.kind.own() {
+            Some(OwnKind::Claim(_)) => Urgency::Claim,
+            Some(OwnKind::Pool(_) | OwnKind::Template(_)) => Urgency::Background,
+            Some(OwnKind::Sandbox) | None => Urgency::Normal,
+        };
+        Some(LargePlace { _permit: self.large.enter(urgency, key).await, turn: Mutex::default() })
+    }
+
+    /// Sends the steps of a plan one after the other, and the operations of a step together. If the reconcile has a place
+    /// for a large object, its large writes are sent one after the other.
+    pub async fn execute(&self, plan: &Plan, place: Option<&LargePlace>) -> Progress {
         let mut afterwards = Vec::new();
-        let progress = self.steps(plan, &mut afterwards).await;
+        let progress = self.steps(plan, place, &mut afterwards).await;
         for key in afterwards {
             self.queue.push_at(key, Instant::now() + limits::CLAIM_FOLLOW_UP_DELAY, Trigger::Related);
         }
         progress
     }
 
-    async fn steps(&self, plan: &Plan, afterwards: &mut Vec<Key>) -> Progress {
+    async fn steps(&self, plan: &Plan, place: Option<&LargePlace>, afterwards: &mut Vec<Key>) -> Progress {
         for step in plan.steps.iter().filter(|step| !step.is_empty()) {
             let Ok(step) = self.world.begin(step) else { return Progress::Stale };
-            let ends = join_all(step.iter().map(|op| self.send_and_resolve(op))).await;
+            let ends = join_all(step.iter().map(|op| self.send_and_resolve(op, plan.start.as_ref(), place))).await;
             let (ends, due): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
             afterwards.extend(due.into_iter().flatten());
             if let Some(done) = ends.into_iter().flatten().reduce(worse) {
@@ -86,11 +110,20 @@ impl Writer {
 
     /// Sends one operation and resolves its pending write. Returns the next step of the reconcile (`None` if the
     /// operation reached its purpose), and the keys to queue after the plan has ended.
-    async fn send_and_resolve(&self, op: &Op) -> (Option<Done>, Vec<Key>) {
-        let (reply, at_least) = self.send(op).await;
+    async fn send_and_resolve(
+        &self,
+        op: &Op,
+        start: Option<&ClaimStart>,
+        place: Option<&LargePlace>,
+    ) -> (Option<Done>, Vec<Key>) {
+        let (reply, at_least) = self.send(op, place).await;
         self.metrics.write(op, &reply.outcome);
         if let Outcome::Stored(object) = &reply.outcome {
             self.metrics.expect_event(object);
+            // A start whose reply was lost is not counted: the next plan finds the Sandbox of the claim.
+            if let Some(start) = start.filter(|_| matches!(op.reason, Reason::Claimed | Reason::ColdStart)) {
+                self.metrics.claim_started(start);
+            }
         }
         match &reply.outcome {
             Outcome::Rejected { status, message, by_policy: _ } => {
@@ -114,11 +147,18 @@ impl Writer {
         (verdict(op, &reply.outcome, at_least), afterwards)
     }
 
-    async fn send(&self, op: &Op) -> (Reply, Option<Duration>) {
+    async fn send(&self, op: &Op, place: Option<&LargePlace>) -> (Reply, Option<Duration>) {
         let stored_is_large = self.world.read(|world| world.get(&op.key).is_some_and(|object| object.meta.large));
-        // A large write waits before it holds a place of the others. Namespaces take turns here too.
         let large = stored_is_large || op.is_large();
-        let _room = if large { Some(self.large.enter(urgency(op), &op.key).await) } else { None };
+        let _turn = match place {
+            Some(place) if large => Some(place.turn.lock().await),
+            Some(_) | None => None,
+        };
+        // A large write waits before it holds a place of the others. Namespaces take turns here too.
+        let _room = match place {
+            None if large => Some(self.large.enter(urgency(op), &op.key).await),
+            None | Some(_) => None,
+        };
         let permit = self.limiter.enter(urgency(op), &op.key).await;
         let started = Instant::now();
         let read = self.read_first(op).await;
@@ -165,7 +205,7 @@ impl Writer {
         let request = match request(op) {
             Ok(request) => request,
             Err(error) => {
-                let outcome = Outcome::Rejected { status: 400, message: error.to_string(), by_policy: false };
+                let outcome = Outcome::rejected(400, error.to_string(), false);
                 return Reply { outcome, signal: crate::limiter::Signal::Served };
             }
         };
@@ -178,12 +218,12 @@ impl Writer {
             }
         };
         let (parts, body) = response.into_parts();
-        match body.collect_bytes().await {
-            Ok(body) => {
+        match read_body(&parts, body).await {
+            Some(body) => {
                 let known = |key: &Key| self.world.read(|world| world.get(key).cloned());
                 Reply::read(op, parts.status, &parts.headers, &body, known)
             }
-            Err(_) => Reply::lost(),
+            None => Reply::lost(),
         }
     }
 }
@@ -232,8 +272,8 @@ fn worse(a: Done, b: Done) -> Done {
 
 /// The urgency of an operation: whether a client waits for a claim, for a sandbox, or not at all.
 fn urgency(op: &Op) -> Urgency {
-    // No client waits for the deletion of an expired claim.
-    let ends = matches!(op.action, Action::Delete { .. });
+    // No client waits for the end of an expired claim.
+    let ends = matches!(op.action, Action::Delete { .. }) || matches!(op.reason, Reason::Expired | Reason::TtlPassed);
     let of_claim = matches!(op.key.kind.own(), Some(OwnKind::Claim(_))) && !ends;
     let of_pool = matches!(op.key.kind.own(), Some(OwnKind::Pool(_)));
     if of_claim

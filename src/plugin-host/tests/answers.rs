@@ -1,6 +1,9 @@
 //! Answers are repeatable, and the texts in them are limited.
 
-use paddock_core::question::{Answer, Caller, Hook, Verdict};
+use std::time::Instant;
+
+use paddock_core::question::{Answer, Caller, FailureKind, Hook, Verdict};
+use paddock_plugin_host::TrapKind;
 
 use crate::common::{ask, host, load, misbehave, now, question};
 
@@ -69,6 +72,30 @@ fn usage_of_a_call_is_within_its_limits() {
     let (answer, usage) = host.ask_measured(&ask(&unknown, "{}", question(Hook::PoolSize)), Caller::Verified, now());
     assert!(answer.is_err());
     assert_eq!(usage, paddock_plugin_host::Usage::default(), "no call, no use");
+}
+
+#[test]
+fn parts_of_a_call_are_timed_and_its_trap_is_named() {
+    let host = host();
+    let plugin = load(&host, "misbehave", paddock_guests::MISBEHAVE).plugin;
+    let measured = |mode: &str| {
+        let request = ask(&plugin, &format!(r#"{{"mode":"{mode}"}}"#), question(Hook::PoolSize));
+        let began = Instant::now();
+        let (result, usage) = host.ask_measured(&request, Caller::Verified, now());
+        (result.err().map(|failure| failure.kind), usage, began.elapsed())
+    };
+    let (_, usage, took) = measured("behave");
+    let (waited, instantiated) = (usage.waited.unwrap(), usage.instantiated.unwrap());
+    assert!(!instantiated.is_zero() && waited + instantiated <= took, "{usage:?} within {took:?}");
+    for (mode, kind, trap) in [
+        ("behave", None, None),
+        ("panic", Some(FailureKind::Trap), Some(TrapKind::Unreachable)),
+        ("spin", Some(FailureKind::Fuel), None),
+        ("refuse", Some(FailureKind::Error), None),
+    ] {
+        let (failure, usage, _) = measured(mode);
+        assert_eq!((failure, usage.trap), (kind, trap), "{mode}");
+    }
 }
 
 #[test]

@@ -7,10 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use paddock_core::binding::Mode;
 use paddock_core::question::{
-    AdmissionQuestion, Answer, Failure, Hook, IdleQuestion, IdleTier, Operation, PluginRef, PluginRequest,
+    AdmissionQuestion, Answer, Caller, Failure, Hook, IdleQuestion, IdleTier, Operation, PluginRef, PluginRequest,
     PoolSizeQuestion, Question, RuntimeClassFact, RuntimeClassQuestion,
 };
-use paddock_plugin_host::{Host, HostConfig, Limits, Plugin, QuarantinePolicy, Source};
+use paddock_plugin_host::{Host, HostConfig, Limits, Plugin, QuarantinePolicy, Source, Usage};
 
 pub(crate) fn now() -> Timestamp {
     "2026-09-01T12:00:00Z".parse().unwrap()
@@ -46,19 +46,20 @@ pub(crate) fn ask(plugin: &PluginRef, settings: &str, question: Question) -> Plu
     }
 }
 
-/// Calls a probe until another call has the only instance of the host, so that the probe gets no instance. `None` if
-/// the other call has ended before: a busy machine may run one after the other.
+/// Calls a probe until another call has the only instance of the host, so that the probe gets no instance. Returns the
+/// failure of the probe and its measurements. `None` if the other call has ended before: a busy machine may run one after
+/// the other.
 pub(crate) fn until_busy<T>(
     host: &Host,
     probe: &PluginRequest,
     now: Timestamp,
     call: &ScopedJoinHandle<'_, T>,
-) -> Option<Failure> {
+) -> Option<(Failure, Usage)> {
     loop {
-        match host.ask(probe, now) {
-            Ok(_) if call.is_finished() => return None,
-            Ok(_) => {}
-            Err(failure) => return Some(failure),
+        match host.ask_measured(probe, Caller::Verified, now) {
+            (Ok(_), _) if call.is_finished() => return None,
+            (Ok(_), _) => {}
+            (Err(failure), usage) => return Some((failure, usage)),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use paddock_core::binding::Mode;
 use paddock_core::question::{Caller, FailureKind, Hook, PluginRef, PluginRequest};
-use paddock_plugin_host::{Host, HostConfig, Limits, QuarantinePolicy, QuarantineReport, Source};
+use paddock_plugin_host::{Host, HostConfig, Limits, QuarantinePolicy, QuarantineReport, Source, Usage};
 
 use crate::common::{ONE_CALL, ask, config, host, load, misbehave, now, question, until_busy};
 
@@ -126,12 +126,47 @@ fn question_waits_until_its_deadline_for_a_free_instance() {
             failure
         })
     });
-    let failure = failure.unwrap();
+    let (failure, usage) = failure.unwrap();
     assert_eq!(failure.kind, FailureKind::Deadline);
+    let waited = usage.waited.unwrap();
+    assert!(waited >= Duration::from_millis(100), "{waited:?}");
+    assert_eq!(usage, Usage { waited: Some(waited), ..Usage::default() }, "it did not begin");
     let message = "no room for a call of 68 MiB within 100 ms, because other calls of plugins took the memory; raise \
                    --plugin-memory-budget, or lower limits.memory of the plugins";
     assert_eq!(failure.message, message);
     assert!(host.ask(&behave, now()).is_ok(), "quarantined for what was not its own failure");
+}
+
+#[test]
+fn deadline_that_a_wait_for_room_used_up_begins_no_quarantine() {
+    let quarantine = QuarantinePolicy { failures: 1, ..QuarantinePolicy::default() };
+    let host = Host::new(HostConfig { memory_bytes: ONE_CALL, quarantine, ..config() }).unwrap();
+    let loaded = |name, milliseconds| {
+        let deadline = Duration::from_millis(milliseconds);
+        let limits = Some(Limits { fuel: Limits::MAX.fuel, deadline, ..Limits::default() });
+        host.load(Source { name, component: paddock_guests::MISBEHAVE, limits }).unwrap().plugin
+    };
+    let (first, second, probe) = (loaded("first", 200), loaded("second", 200), loaded("probe", 50));
+    let mode = |plugin, mode: &str| ask(plugin, &format!(r#"{{"mode":"{mode}"}}"#), question(Hook::Idle));
+    // Until the second call waits for the first one; an hour later the plugins have left their quarantines.
+    let mut hours = (0..).map(|hour| now() + Duration::from_secs(3600 * hour));
+    let waited = hours.find(|now| {
+        std::thread::scope(|scope| {
+            let (host, spin, now) = (&host, mode(&first, "spin"), *now);
+            let spinning = scope.spawn(move || host.ask(&spin, now));
+            let is_busy = until_busy(host, &mode(&probe, "behave"), now, &spinning).is_some();
+            let (answer, usage) = host.ask_measured(&mode(&second, "spin"), Caller::Verified, now);
+            assert_eq!(answer.unwrap_err().kind, FailureKind::Deadline);
+            assert_eq!(spinning.join().unwrap().unwrap_err().kind, FailureKind::Deadline);
+            is_busy && usage.instantiated.is_some() && usage.waited > Some(Duration::from_millis(20))
+        })
+    });
+    assert!(host.ask(&mode(&second, "behave"), waited.unwrap()).is_ok(), "quarantined for the wait");
+    assert_eq!(
+        host.ask(&mode(&first, "behave"), waited.unwrap()).unwrap_err().kind,
+        FailureKind::Quarantined,
+        "a deadline counts without a wait"
+    );
 }
 
 #[test]

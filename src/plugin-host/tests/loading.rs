@@ -1,5 +1,7 @@
 //! Valid components are loaded. Invalid components are refused with the reason.
 
+use std::sync::mpsc::channel;
+
 use paddock_core::question::{FailureKind, Hook};
 use paddock_plugin_host::{Host, HostConfig, Limits, LoadError, SettingsError, Source, componentize};
 
@@ -19,6 +21,18 @@ fn component_is_read_before_it_runs() {
     let plugin = load(&host(), "pool-fixed", paddock_guests::POOL_FIXED);
     assert_eq!((&*plugin.wit_version, &*plugin.hooks), ("0.2.0", &[Hook::PoolSize][..]));
     assert!(plugin.plugin.digest.starts_with("sha256:") && plugin.plugin.digest.len() == 71);
+}
+
+#[test]
+fn compilation_is_reported_once_for_the_same_bytes() {
+    let (report, compiled) = channel();
+    let host = host().on_compiled(move |plugin, took| report.send((plugin.to_owned(), took)).unwrap());
+    load(&host, "first", paddock_guests::POOL_FIXED);
+    load(&host, "second", paddock_guests::POOL_FIXED);
+    host.load(Source { name: "broken", component: b"\0asm\x0d\0\x01\0", limits: None }).unwrap_err();
+    let reports: Vec<_> = compiled.try_iter().collect();
+    let [(plugin, took)] = reports.as_slice() else { panic!("{reports:?}") };
+    assert!(plugin == "first" && !took.is_zero(), "{reports:?}");
 }
 
 #[test]

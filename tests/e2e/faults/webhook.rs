@@ -231,4 +231,14 @@ async fn hanging_plugin_delays_no_claim() {
     assert_eq!(by_deadline_or_quarantine, calls, "{metrics}");
     assert_eq!(sum("paddock_plugin_failures_total", "failure=\"fuel\""), 0, "{metrics}");
     assert!(sum("paddock_plugin_duration_seconds_bucket", "le=\"1\"") > 0, "{metrics}");
+    // The calls that began used fuel and memory, and their component was compiled.
+    for family in [
+        "paddock_plugin_fuel_units_count",
+        "paddock_plugin_instantiate_duration_seconds_count",
+        "paddock_plugin_queue_duration_seconds_count",
+        "paddock_plugin_memory_high_water_bytes",
+        "paddock_plugin_compile_duration_seconds_count",
+    ] {
+        assert!(sum(family, "") > 0, "{family} is absent or 0 in:\n{metrics}");
+    }
 }

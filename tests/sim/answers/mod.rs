@@ -4,6 +4,7 @@ mod isolation;
 
 use jiff::{SignedDuration, Timestamp};
 use paddock_core::binding::{Binding, Bindings, FailurePolicy};
+use paddock_core::isolation::IsolationRule;
 use paddock_core::question::{
     Answer, Failure, FailureKind, Hook, IdleAnswer, IdleQuestion, IdleTier, PluginRef, PluginReply, PluginRequest,
     PoolSizeAnswer, PoolSizeQuestion, Question,
@@ -19,6 +20,8 @@ pub(crate) struct PluginClient {
     scripted: Vec<(String, Result<Answer, Failure>)>,
     /// Bindings beside those of the built-ins.
     extra: Vec<Binding>,
+    /// Rules about isolation beside the bindings.
+    rules: Vec<IsolationRule>,
     /// Every n-th question ends in a trap.
     failing: Option<u64>,
     /// Whether plugins store the number of their questions as their state.
@@ -39,6 +42,11 @@ impl PluginClient {
     /// Adds the binding of a test.
     pub(crate) fn bind(&mut self, binding: Binding) {
         self.extra.push(binding);
+    }
+
+    /// Sets the rules about isolation.
+    pub(crate) fn isolate(&mut self, rules: Vec<IsolationRule>) {
+        self.rules = rules;
     }
 
     /// Makes every n-th question fail.
@@ -65,7 +73,7 @@ impl PluginClient {
         self.stamping = true;
     }
 
-    /// The bindings of the built-ins and of the test.
+    /// The bindings of the built-ins and of the test, with its rules about isolation.
     pub(crate) fn bindings(&self) -> Bindings {
         let built_in = |name: &str, hook: Hook| Binding {
             order: Binding::BUILT_IN_ORDER,
@@ -79,7 +87,8 @@ impl PluginClient {
             built_in("idle-timeout", Hook::Idle),
             built_in("pool-by-demand", Hook::PoolSize),
         ];
-        Bindings::new(built_ins.into_iter().chain(self.extra.iter().cloned()).collect())
+        let bindings = built_ins.into_iter().chain(self.extra.iter().cloned()).collect();
+        Bindings::new(bindings).with_isolation(self.rules.clone())
     }
 
     /// Asks the plugins until no question remains.

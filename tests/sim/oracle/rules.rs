@@ -56,10 +56,11 @@ impl Oracle {
             None => &sandbox["status"]["template"]["networkPolicyManagement"],
         };
         let policy = Id::new(Resource::NETWORK_POLICY, &id.namespace, &format!("{name}-network-policy"));
-        let label = "agents.x-k8s.io/sandbox-template-ref-hash";
         let selects = |policy: &Value| {
-            let wanted = &policy["spec"]["podSelector"]["matchLabels"][label];
-            wanted.is_string() && *wanted == pod["metadata"]["labels"][label]
+            let wanted = policy["spec"]["podSelector"]["matchLabels"].as_object();
+            wanted.is_some_and(|wanted| {
+                !wanted.is_empty() && wanted.iter().all(|(key, value)| *value == pod["metadata"]["labels"][key])
+            })
         };
         let known =
             api.get(&policy).is_some_and(|p| selects(p)) || last_seen(api, &policy, view).is_some_and(|p| selects(&p));

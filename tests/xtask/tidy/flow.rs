@@ -15,9 +15,10 @@ use crate::rust::{Program, Target, is_test_only, names_in};
 const CRATES: [&str; 2] = ["paddock-operator", "paddock-kube"];
 
 /// The items that name a client of the API server, as `file::item`, each with the reason. No other item has a client.
-const CONNECTED: [(&str, &str); 41] = [
+const CONNECTED: [(&str, &str); 43] = [
     ("watcher::Watch", "the only reader"),
     ("cpu_use::CpuUseLists", "reads the CPU use of pods, which no watch delivers"),
+    ("open_connections::ConnectionRounds", "lists the gateways, which a watch would show too late"),
     ("watch::events", "lists and watches one kind, for the only reader"),
     ("watch::selected_events", "lists and watches one kind, for the only reader"),
     ("watch::resource_events", "lists and watches one resource, for the readers"),
@@ -35,6 +36,7 @@ const CONNECTED: [(&str, &str); 41] = [
     ("webhook::Environment", "passes one on to the webhook"),
     ("user::whoami", "asks for the operator's own name"),
     ("user::wait_for_user", "asks for it until there is an answer"),
+    ("definitions::Definitions", "reports fields of statuses that the API server drops"),
     ("guard::follow", "reports admission policies that are not in force"),
     ("guard::check", "reads them, beside the reconcile"),
     ("guard::read", "reads one of them"),
@@ -416,7 +418,7 @@ fn writes(items: &[&syn::Item]) -> Result<Vec<String>> {
 }
 
 /// The types that may name an observation: the one that receives it, and those that send it.
-const OBSERVERS: [&str; 3] = ["CpuUseLists", "SharedWorld", "Watch"];
+const OBSERVERS: [&str; 4] = ["ConnectionRounds", "CpuUseLists", "SharedWorld", "Watch"];
 
 pub(super) fn observations(project: &Project) -> Result<Vec<String>> {
     let program = &project.program;

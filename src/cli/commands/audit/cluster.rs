@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use kube::api::{ApiResource, DynamicObject, ListParams, TypeMeta};
 use kube::{Api, Client};
+use paddock_api::SandboxPolicy;
 use paddock_api::kind::Kind;
 use paddock_core::isolation::POD_KINDS;
 use paddock_kube::{cluster, watch};
@@ -34,6 +35,8 @@ pub(super) async fn objects(
     }
     let classes = watch::resource(Kind::RuntimeClass);
     list(&classes, Api::all_with(client.clone(), &classes), false, &mut items).await?;
+    let policies = ApiResource::erase::<SandboxPolicy>(&());
+    list(&policies, Api::all_with(client.clone(), &policies), true, &mut items).await?;
     let accounts = resource("", "ServiceAccount", "serviceaccounts");
     let pods = POD_KINDS.iter().map(|pods| resource(pods.group, pods.kind, pods.plural));
     let namespaced = pods.chain([accounts, watch::resource(Kind::VolumeClaim)]).map(|resource| (resource, false));

@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use paddock_api::SandboxPolicySpec;
+use paddock_api::names::{group, label};
+use paddock_core::isolation::{Isolation, IsolationRule, NamespaceLabels};
 use paddock_core::marker::namespace_isolates;
 use paddock_core::question::RuntimeClassFact;
 use paddock_core::settings::Settings;
@@ -30,6 +33,10 @@ pub(super) struct Facts {
     pub(super) classes: Vec<RuntimeClassFact>,
     /// The namespaces that require isolation.
     isolated_namespaces: BTreeSet<String>,
+    /// The labels of the namespaces.
+    labels: BTreeMap<String, BTreeMap<String, String>>,
+    /// The rules of SandboxPolicies about isolation.
+    rules: Vec<IsolationRule>,
     /// The ServiceAccounts whose token is not mounted, unless the pod says so.
     unmounted_accounts: BTreeSet<Name>,
     /// The volume claims that many nodes may write to.
@@ -43,6 +50,8 @@ impl Facts {
             default_namespace: default_namespace.to_owned(),
             classes: Vec::new(),
             isolated_namespaces: BTreeSet::new(),
+            labels: BTreeMap::new(),
+            rules: Vec::new(),
             unmounted_accounts: BTreeSet::new(),
             shared_claims: BTreeSet::new(),
         };
@@ -63,10 +72,19 @@ impl Facts {
             }
             ("", "Namespace") => {
                 let labels = object.pointer("/metadata/labels").cloned().unwrap_or_default();
-                let labels: BTreeMap<String, String> = serde_json::from_value(labels).unwrap_or_default();
+                let mut labels: BTreeMap<String, String> = serde_json::from_value(labels).unwrap_or_default();
                 if namespace_isolates(settings, &name, &labels) {
-                    self.isolated_namespaces.insert(name);
+                    self.isolated_namespaces.insert(name.clone());
                 }
+                // The API server gives each namespace this label.
+                labels.insert(label::NAMESPACE_NAME.to_owned(), name.clone());
+                self.labels.insert(name, labels);
+            }
+            (group::POLICY, "SandboxPolicy") => {
+                // A policy that the schema refuses has no effect.
+                let spec: Option<SandboxPolicySpec> = serde_json::from_value(object["spec"].clone()).ok();
+                let rule = spec.and_then(|spec| IsolationRule::of(&name, &spec).ok().flatten());
+                self.rules.extend(rule);
             }
             ("", "ServiceAccount") if object["automountServiceAccountToken"] == false => {
                 self.unmounted_accounts.insert(key());
@@ -80,6 +98,19 @@ impl Facts {
 
     pub(super) fn namespace_isolates(&self, namespace: &str) -> bool {
         self.isolated_namespaces.contains(namespace)
+    }
+
+    /// The rule for the isolation of the pods of a namespace. The labels of a namespace that is not among the manifests are
+    /// not known, except for its name.
+    pub(super) fn isolation(&self, namespace: &str, settings: &Settings) -> Isolation<'_> {
+        let isolation = Isolation::new(&self.classes, settings);
+        match self.labels.get(namespace) {
+            Some(labels) => isolation.in_namespace(&self.rules, &NamespaceLabels::Known(labels)),
+            None => {
+                let name = BTreeMap::from([(label::NAMESPACE_NAME, namespace)]);
+                isolation.in_namespace(&self.rules, &NamespaceLabels::Uncertain(&name))
+            }
+        }
     }
 
     pub(super) fn mounts_no_token(&self, namespace: &str, account: &str) -> bool {

@@ -60,7 +60,7 @@ impl<'a> Judge<'a> {
         for pod in workload.pods() {
             if generated {
                 findings.extend(self.class(&pod, own));
-                let errors = Isolation::new(&self.facts.classes, self.settings).access_errors(&pod);
+                let errors = self.isolation().access_errors(&pod);
                 findings
                     .extend(errors.into_iter().map(|error| self.finding(Rule::HostAccess, error.path, error.message)));
             }
@@ -71,6 +71,10 @@ impl<'a> Judge<'a> {
         }
     }
 
+    fn isolation(&self) -> Isolation<'a> {
+        self.facts.isolation(self.namespace, self.settings)
+    }
+
     fn finding(&self, rule: Rule, field: String, message: String) -> Finding {
         Finding::new(rule, self.workload.item, self.namespace, field, message)
     }
@@ -79,9 +83,19 @@ impl<'a> Judge<'a> {
     /// long as the cluster has one that isolates.
     fn class(&self, pod: &PodFields<'_>, own: Option<Kind>) -> Option<Finding> {
         let classes = &self.facts.classes;
-        let isolation = Isolation::new(classes, self.settings);
+        let isolation = self.isolation();
+        let known = self.facts.source == Source::Cluster || !classes.is_empty();
+        let remedy = if known {
+            isolation.what_to_set()
+        } else {
+            let handlers = self.settings.isolated_handlers.join(", ");
+            format!("set runtimeClassName to a RuntimeClass whose handler isolates: {handlers}")
+        };
         let name = pod.class.filter(|name| !name.is_empty());
         let unknown = name.filter(|name| classes.iter().all(|class| class.name != *name));
+        if let Some(problem) = unknown.and_then(|name| isolation.forbidden(name)) {
+            return Some(self.finding(Rule::RuntimeClass, pod.class_path.clone(), format!("{problem}; {remedy}")));
+        }
         match (unknown, self.facts.source) {
             (Some(name), Source::Manifests) => {
                 let message = format!(
@@ -96,15 +110,8 @@ impl<'a> Judge<'a> {
             }
             (Some(_) | None, _) => {}
         }
-        let known = self.facts.source == Source::Cluster || !classes.is_empty();
-        let can_choose = !known || classes.iter().any(|class| class.isolated);
+        let can_choose = !known || isolation.offered().iter().any(|class| class.isolated);
         let rule = if own.is_some() && can_choose { ClassRule::IfKnown } else { ClassRule::Required };
-        let remedy = if known {
-            isolation.what_to_set()
-        } else {
-            let handlers = self.settings.isolated_handlers.join(", ");
-            format!("set runtimeClassName to a RuntimeClass whose handler isolates: {handlers}")
-        };
         let error = isolation.class_error(pod, rule, &remedy)?;
         Some(self.finding(Rule::RuntimeClass, error.path, error.message))
     }

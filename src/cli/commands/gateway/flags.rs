@@ -74,7 +74,7 @@ pub(super) struct ListenArgs {
     /// File of the private key of the TLS certificate, in PEM format.
     #[arg(long, value_name = "FILE", env = "PADDOCK_TLS_KEY_FILE")]
     pub(super) tls_key_file: Option<PathBuf>,
-    /// Address of /metrics. 0 turns it off.
+    /// Address of /metrics, and of /connections for the operator. 0 turns it off.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_METRICS_BIND_ADDRESS", default_value = ":9090")]
     pub(super) metrics_bind_address: ListenAddress,
     /// Address of /healthz and /readyz. 0 turns it off.

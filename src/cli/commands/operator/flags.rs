@@ -8,8 +8,10 @@ use paddock_api::kind::ApiShapes;
 use paddock_core::settings::ManagedFieldsAtClaim;
 use paddock_kube::listen::ListenAddress;
 
+use super::connections::ConnectionArgs;
 use super::record::RecordArgs;
 use super::registry::RegistryArgs;
+use super::upstream::UpstreamArgs;
 use crate::commands::isolation::IsolationArgs;
 use crate::commands::process::LogArgs;
 use crate::values::{
@@ -35,6 +37,8 @@ pub(crate) struct OperatorArgs {
     #[command(flatten)]
     pub(super) tcp_wake: TcpWakeArgs,
     #[command(flatten)]
+    pub(super) connections: ConnectionArgs,
+    #[command(flatten)]
     pub(super) work: WorkArgs,
     #[command(flatten)]
     pub(super) listen: ListenArgs,
@@ -44,6 +48,8 @@ pub(crate) struct OperatorArgs {
     pub(super) record: RecordArgs,
     #[command(flatten)]
     pub(super) reports: ReportArgs,
+    #[command(flatten)]
+    pub(super) upstream: UpstreamArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
 }
@@ -150,15 +156,19 @@ pub(super) struct SandboxArgs {
     /// later update until somebody uses server-side apply.
     #[arg(long, value_name = "clear|keep", env = "PADDOCK_MANAGED_FIELDS_AT_CLAIM", value_parser = parse_managed_fields, default_value = "clear")]
     pub(super) managed_fields_at_claim: ManagedFieldsAtClaim,
-    /// Domain whose labels a claim may add to its pod. The flag may be repeated.
+    /// Domain whose labels a claim may add to its pod. The flag may be repeated. If absent, the domains of
+    /// --claim-label-domains-file.
+    #[arg(long, value_name = "DOMAIN", env = "PADDOCK_CLAIM_LABEL_DOMAIN", value_delimiter = ',')]
+    pub(super) claim_label_domain: Vec<String>,
+    /// File with these domains, one a line or separated by commas, as upstream's ConfigMap agent-sandbox-config has it. The
+    /// operator reads it when it starts. If the file is absent or empty, sandbox.users.io.
     #[arg(
         long,
-        value_name = "DOMAIN",
-        env = "PADDOCK_CLAIM_LABEL_DOMAIN",
-        value_delimiter = ',',
-        default_value = "sandbox.users.io"
+        value_name = "FILE",
+        env = "PADDOCK_CLAIM_LABEL_DOMAINS_FILE",
+        default_value = "/etc/sandbox-config/allowed-label-domains"
     )]
-    pub(super) claim_label_domain: Vec<String>,
+    pub(super) claim_label_domains_file: PathBuf,
     /// Domain whose annotations a claim may add to its pod, besides sandbox.users.io and podsnapshot.gke.io. The flag
     /// may be repeated. `*` means every domain, except those of annotations that Kubernetes, an operator, a runtime, a
     /// network plugin, a service mesh or a cloud's identity service reads.
@@ -242,7 +252,7 @@ pub(super) struct ListenArgs {
     pub(super) metrics_bind_address: ListenAddress,
     /// Whether the operator serves /metrics over TLS, and only to users whom RBAC allows to get the nonResourceURL
     /// /metrics (ClusterRole paddock-metrics-reader). If false, everybody who reaches the address can read the metrics.
-    #[arg(long, value_name = "BOOL", env = "PADDOCK_METRICS_SECURE", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    #[arg(long, alias = "metrics-secure-serving", value_name = "BOOL", env = "PADDOCK_METRICS_SECURE", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     pub(super) metrics_secure: bool,
     /// Directory with tls.crt and tls.key for --metrics-secure. If absent, the operator issues a certificate that
     /// clients cannot verify.

@@ -413,6 +413,10 @@ fn fact_is_missing_if_no_watch_has_delivered_it() {
         namespace.key = Key::new(Kind::Namespace, "", name);
         let _ = world.observe(Observed::Applied(namespace), at(0));
         assert_eq!(missing(&world, &create, None), expected, "{name}");
+        if expected.is_some() {
+            let labels = Context::of(&world, &create, None, None).namespace_labels;
+            assert_eq!(labels.get(label::NAMESPACE_NAME).map(String::as_str), Some("ns"), "its name is known");
+        }
     }
     let of_the_cluster = Review { namespace: String::new(), ..create };
     assert_eq!(missing(&world, &of_the_cluster, None), None);
@@ -436,6 +440,7 @@ fn claim_that_its_template_refuses_reserves_nothing() {
         (Settings::default(), &json!({ "claimData": {} }), &env(None), false),
         (Settings::default(), &allowed(json!({})), &env(None), true),
         (Settings::default(), &allowed(json!({})), &env(Some("other")), false),
+        (Settings::default(), &allowed(json!({})), &json!({ "env": [{ "name": "A=B", "value": "1" }] }), false),
         (Settings::default(), &with_env, &env(None), false),
         (Settings::default(), &json!({}), &files, false),
         (Settings::default(), &json!({ "claimData": {} }), &files, true),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::isolation::tests::{names, pods};
-use crate::isolation::{HostAccess, HostAccessSet};
+use crate::isolation::{HostAccess, HostAccessSet, IsolationRule};
 
 const MARKER: &str = "policy.paddock.dev/generated-code";
 const SUBRESOURCES: [&str; 3] = ["ephemeralcontainers", "resize", "status"];
@@ -101,6 +101,114 @@ fn every_control_is_denied_in_every_workload_by_every_request() {
             }
         }
     }
+}
+
+/// The context of a namespace with these labels, in a cluster with these policies.
+fn with_policies(policies: &[(&str, Value)], labels: &[(&str, &str)]) -> Context {
+    let rule = |(name, spec): &(&str, Value)| {
+        let spec = serde_json::from_value(spec.clone()).expect("a spec");
+        IsolationRule::of(name, &spec).expect("a selector").expect("rules")
+    };
+    let bindings = Bindings::new(context().bindings.iter().cloned().collect());
+    let bindings = bindings.with_isolation(policies.iter().map(rule).collect());
+    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    Context { bindings: Arc::new(bindings), namespace_labels: labels, ..context() }
+}
+
+/// A policy that allows a field to the namespaces of a team.
+fn open_to_the_red_team(access: HostAccess) -> (&'static str, Value) {
+    let selector = json!({ "matchLabels": { "team": "red" } });
+    ("open", json!({ "namespaceSelector": selector, "isolation": { "allow": [access] } }))
+}
+
+#[test]
+fn a_field_that_a_policy_allows_is_admitted_in_its_namespaces_alone() {
+    for (access, bad, good, pattern) in pods() {
+        let other = if access == HostAccess::HostPath { HostAccess::HostPort } else { HostAccess::HostPath };
+        for (group, resource, kind, field) in WORKLOADS {
+            let [old, new] = [&good, &bad].map(|pod| workload(kind, field, pod.clone(), Some("true")));
+            let prefix = if field.is_empty() { String::new() } else { format!("spec.{field}.") };
+            let pattern = format!("{prefix}{pattern}");
+            for review in requests(group, resource, entry(resource, Some("true")), (&old, &new)) {
+                for (team, allowed, admitted) in [("red", access, true), ("red", other, false), ("blue", access, false)]
+                {
+                    let context = with_policies(&[open_to_the_red_team(allowed)], &[("team", team)]);
+                    let causes = decide(&review, &context, gvisor).1.denial.map(|denial| denial.causes);
+                    let named = causes.into_iter().flatten().any(|cause| names(&cause.field, &pattern));
+                    assert_eq!(named, !admitted, "{access:?} in {kind} {field}, {allowed:?} for {team}");
+                }
+            }
+        }
+    }
+}
+
+/// A policy that selects by the name of the namespace needs no other label.
+#[test]
+fn isolation_in_an_unknown_namespace_is_judged_if_no_policy_depends_on_its_labels() {
+    let by_name = |operator: &str, name: &str| {
+        let key = "kubernetes.io/metadata.name";
+        let selector = json!({ "matchExpressions": [{ "key": key, "operator": operator, "values": [name] }] });
+        ("named", json!({ "namespaceSelector": selector, "isolation": { "allow": ["hostPID"] } }))
+    };
+    let everywhere = ("all", json!({ "isolation": { "allow": ["hostPID"] } }));
+    let exposed = json!({ "spec": { "hostPID": true } });
+    for (group, resource, kind, field) in WORKLOADS {
+        let judged = |marker: Option<&str>, policy: &(&str, Value), missing: Missing| {
+            let object = workload(kind, field, exposed.clone(), marker);
+            let review = review(entry(resource, marker), Verb::Create, (group, resource), object);
+            let review = Review { phase: Phase::Validate, ..review };
+            let labels = [("kubernetes.io/metadata.name", "agents"), ("team", "red")];
+            // The other label is from before the watch failed.
+            let labels = if missing == Missing::FreshLabels { &labels[..] } else { &labels[..1] };
+            let policies = [policy.clone()];
+            let known = with_policies(&policies, labels);
+            let context = Context { missing: Some(missing), ..known };
+            let why = decide(&review, &context, gvisor).1.denial.map(|denial| denial.why);
+            assert_eq!(awaits_a_fact(&review, &context), why == Some(Why::NotSeen) && missing == Missing::Namespace);
+            why
+        };
+        for missing in [Missing::Namespace, Missing::FreshLabels] {
+            let marked = |policy: &(&str, Value)| judged(Some("true"), policy, missing);
+            let unclear = marked(&open_to_the_red_team(HostAccess::HostPid));
+            assert_eq!(unclear, Some(Why::NotSeen), "{kind} {missing:?}");
+            for policy in [by_name("In", "agents"), by_name("NotIn", "lab"), everywhere.clone()] {
+                assert_eq!(marked(&policy), None, "{kind} {missing:?} {policy:?}");
+            }
+            for policy in [by_name("In", "lab"), by_name("NotIn", "agents")] {
+                let why = marked(&policy);
+                assert!(why.is_some_and(|why| why != Why::NotSeen), "{kind} {missing:?} {policy:?}: {why:?}");
+            }
+            if resource != "pods" {
+                let open = open_to_the_red_team(HostAccess::HostPid);
+                assert_eq!(judged(None, &open, missing), None, "{kind} {missing:?} is no generated code");
+            }
+        }
+    }
+}
+
+#[test]
+fn generated_code_gets_only_a_class_that_its_namespace_may_use() {
+    let few = ("few", json!({ "isolation": { "runtimeClasses": ["kata"] } }));
+    let classes = Arc::new(vec![class("gvisor", true), class("kata", true), class("runc", false)]);
+    let context = Context { classes, ..with_policies(&[few], &[]) };
+    let pod = |class: Option<&str>| {
+        let spec = json!({ "runtimeClassName": class, "containers": [{ "name": "c", "image": "i" }] });
+        let object = json!({ "kind": "Pod", "metadata": { "name": "a", "labels": { MARKER: "true" } }, "spec": spec });
+        review(Entry::MarkedPods, Verb::Create, ("", "pods"), object)
+    };
+    let first_offered: Plugin = |request| match &request.question {
+        Question::RuntimeClass(question) => choose(&question.classes[0].name),
+        Question::Admission(_) | Question::Idle(_) | Question::PoolSize(_) => allow(None),
+    };
+    let admitted = admit(pod(None), &context, first_offered).expect("admitted");
+    assert_eq!(admitted["spec"]["runtimeClassName"], "kata");
+    assert!(admit(pod(Some("kata")), &context, gvisor).is_ok());
+    let chosen = admit(pod(None), &context, gvisor).expect_err("the choice is not accepted");
+    let problem = "there is no RuntimeClass gvisor that the namespace may use";
+    assert!(chosen.message.contains(problem), "{}", chosen.message);
+    let named = admit(pod(Some("gvisor")), &context, gvisor).expect_err("denied");
+    assert_eq!(named.why, Why::NotIsolated);
+    assert!(named.message.contains("as SandboxPolicy few says; set runtimeClassName"), "{}", named.message);
 }
 
 #[test]

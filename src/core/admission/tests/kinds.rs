@@ -346,6 +346,34 @@ fn a_claims_forbidden_metadata_is_told_and_left_to_its_status() {
     assert!(outcome.warnings.iter().any(|w| w.contains("kubernetes.io/os")), "{:?}", outcome.warnings);
 }
 
+/// Upstream's tests create such claims, and then read the reason in the status.
+#[test]
+fn variables_and_volume_claims_that_are_not_valid_are_told_and_left_to_the_status_of_the_claim() {
+    let volume = |name: &str| {
+        let spec = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
+        json!({ "metadata": { "name": name }, "spec": spec })
+    };
+    for (spec, told) in [
+        (json!({ "env": [{ "name": "A=B", "value": "1" }] }), "spec.env[0].name: `A=B` must be a name without '='"),
+        (json!({ "volumeClaimTemplates": [volume("")] }), "spec.volumeClaimTemplates[0].metadata.name: is required"),
+        (
+            json!({ "volumeClaimTemplates": [volume("a"), volume("a")] }),
+            "spec.volumeClaimTemplates[1].metadata.name: `a` must be used once",
+        ),
+        (
+            json!({ "volumeClaimTemplates": [{ "metadata": { "name": "a" }, "spec": { "accessModes": ["ReadWriteOnce"] } }] }),
+            "spec.volumeClaimTemplates[0].spec.resources.requests.storage: is required",
+        ),
+    ] {
+        let mut object = claim(json!({}));
+        json_patch::merge(&mut object["spec"], &spec);
+        let review = Review { phase: Phase::Validate, ..create(CLAIM, object) };
+        let (_, outcome) = decide(&review, &context(), gvisor);
+        assert_eq!(outcome.denial, None, "{spec}");
+        assert!(matches!(&*outcome.warnings, [one] if one.starts_with(told)), "{:?}", outcome.warnings);
+    }
+}
+
 /// A claim keeps its reservation only if the validating call reports nothing.
 #[test]
 fn reservation_is_kept_only_where_validation_has_nothing_to_say() {

@@ -1,7 +1,9 @@
 //! Tests of reviews that lack a fact about the cluster.
 
+use paddock_api::names::label;
+
 use super::*;
-use crate::binding::Selector;
+use crate::binding::{Operator, Requirement, Selector};
 
 const SANDBOXES: (&str, &str) = ("agents.x-k8s.io", "sandboxes");
 const PODS: (&str, &str) = ("", "pods");
@@ -27,11 +29,25 @@ fn selective(hook: Hook) -> Binding {
     Binding { namespaces: team, ..binding("selective", hook, 0, FailurePolicy::Fail) }
 }
 
+/// A policy for all namespaces but some, or for these alone, by their names. Its plugin denies.
+fn by_name(operator: Operator, names: &[&str]) -> Binding {
+    let values = names.iter().map(|&name| name.to_owned()).collect();
+    let named = Requirement { key: label::NAMESPACE_NAME.to_owned(), operator, values };
+    let namespaces = Selector { match_expressions: vec![named], ..Selector::default() };
+    Binding { namespaces, ..binding("selective", Hook::Admission, 0, FailurePolicy::Fail) }
+}
+
+/// The label of a namespace with its name, which is known without the namespace.
+fn name_of(namespace: &str) -> BTreeMap<String, String> {
+    [(label::NAMESPACE_NAME.to_owned(), namespace.to_owned())].into()
+}
+
 /// The reason of the denial in a namespace that is not known, with this binding.
 fn denied(review: &Review, bound: Binding) -> Option<Why> {
     let bindings: Vec<Binding> = context().bindings.iter().cloned().chain([bound]).collect();
     let bindings = Arc::new(Bindings::new(bindings));
-    let context = Context { missing: Some(Missing::Namespace), bindings, ..context() };
+    let namespace_labels = name_of(&review.namespace);
+    let context = Context { missing: Some(Missing::Namespace), bindings, namespace_labels, ..context() };
     let (_, verdict) = decide(review, &context, gvisor);
     let why = verdict.denial.map(|denial| denial.why);
     assert_eq!(awaits_a_fact(review, &context), why == Some(Why::NotSeen));
@@ -79,6 +95,25 @@ fn review_that_needs_no_labels_goes_on_without_them() {
     assert_eq!(denied(&ours, selective(Hook::Admission)), None, "our own writes are exempt");
     let deleted = Review { operation: Verb::Delete, ..sandboxes };
     assert_eq!(denied(&deleted, selective(Hook::Admission)), None, "a delete is exempt");
+}
+
+#[test]
+fn policy_that_names_other_namespaces_does_not_deny_in_an_unknown_one() {
+    let sandboxes = review(Entry::OwnKinds, Verb::Create, SANDBOXES, sandbox());
+    let other = Selector { match_labels: name_of("other"), ..Selector::default() };
+    let other = Binding { namespaces: other, ..selective(Hook::Admission) };
+    for binding in [other, by_name(Operator::In, &["other", "third"]), by_name(Operator::NotIn, &["agents"])] {
+        assert_eq!(denied(&sandboxes, binding.clone()), None, "{binding:?}");
+    }
+    for binding in [by_name(Operator::In, &["agents"]), by_name(Operator::NotIn, &["other"])] {
+        for missing in [Missing::Namespace, Missing::FreshLabels] {
+            let bindings = Arc::new(Bindings::new(vec![binding.clone()]));
+            let namespace_labels = name_of("agents");
+            let context = Context { missing: Some(missing), bindings, namespace_labels, ..context() };
+            let denial = verdict(&sandboxes, &context, &[]).denial;
+            assert_eq!(denial.map(|denial| denial.why), Some(Why::NotSeen), "its plugin gets the labels: {binding:?}");
+        }
+    }
 }
 
 #[test]

@@ -180,3 +180,26 @@ fn schedule_that_is_not_valid_is_denied_unless_it_is_stored_already() {
     let denial = admit(update(SANDBOX, stored(), with("0 26 * * *", json!({}))), &context(), gvisor);
     assert!(denial.is_err());
 }
+
+/// The operator writes no NetworkPolicy with such rules.
+#[test]
+fn rules_that_are_too_large_are_denied_unless_they_are_stored_already() {
+    const TEMPLATE: (&str, &str) = ("extensions.agents.x-k8s.io", "sandboxtemplates");
+    let template = |rules: usize, image: &str| {
+        let ports: Vec<Value> = (1..900).map(|n| json!({ "port": n, "endPort": n })).collect();
+        json!({
+            "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxTemplate",
+            "metadata": { "name": "t", "namespace": "agents" },
+            "spec": {
+                "podTemplate": { "spec": { "containers": [{ "name": "a", "image": image }] } },
+                "networkPolicy": { "egress": vec![json!({ "ports": ports }); rules] },
+            },
+        })
+    };
+    assert!(admit(create(TEMPLATE, template(1, "i")), &context(), gvisor).is_ok());
+    let denial = admit(create(TEMPLATE, template(6, "i")), &context(), gvisor).expect_err("denied");
+    let fields: Vec<&str> = denial.causes.iter().map(|cause| cause.field.as_str()).collect();
+    assert_eq!(fields, ["spec.networkPolicy"]);
+    let warned = warnings(update(TEMPLATE, template(6, "i"), template(6, "j")));
+    assert!(warned.iter().any(|w| w.contains("invalid before this change: spec.networkPolicy")), "{warned:?}");
+}

@@ -154,3 +154,78 @@ fn a_volume_that_keeps_a_drain_from_suspending_is_told() {
         assert_eq!(fine, [""; 0]);
     }
 }
+
+#[test]
+fn name_that_no_request_can_carry_is_told_at_creation() {
+    let named = |name: &str| {
+        let mut made = sandbox(json!({}));
+        made["metadata"]["name"] = name.into();
+        made
+    };
+    let long = "a".repeat(64);
+    for (name, warns) in [("a", 0), ("a.b", 1), (&*long, 1)] {
+        let warned = warnings(create(SANDBOX, named(name)));
+        assert_eq!(warned.len(), warns, "{name}: {warned:?}");
+        assert!(warned.iter().all(|w| w.starts_with("metadata.name: no request through the gateway")), "{warned:?}");
+        assert_eq!(warnings(update(SANDBOX, named(name), named(name))), [""; 0], "it was there before");
+    }
+    let pool = ("extensions.agents.x-k8s.io", "sandboxwarmpools");
+    for (name, warns) in [("python", 0), ("python-3.12", 1), (&*long, 0)] {
+        let made = json!({ "metadata": { "name": name }, "spec": { "sandboxTemplateRef": { "name": "t" } } });
+        assert_eq!(warnings(create(pool, made)).len(), warns, "{name}");
+    }
+}
+
+#[test]
+fn what_only_a_webhook_can_add_is_told() {
+    let container = |field: &str, name: &str| {
+        let mount = json!({ "name": name, "mountPath": "/w", "devicePath": "/w" });
+        let mounts = json!({ "name": "c", "image": "i", field: [mount] });
+        json!({ "podTemplate": { "spec": { "containers": [mounts], "volumes": [{ "name": "v", "emptyDir": {} }] } } })
+    };
+    let claim = |spec: Value| json!({ "volumeClaimTemplates": [{ "metadata": { "name": "data" }, "spec": spec }] });
+    let whole = claim(json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } }));
+    let mounts = "spec.podTemplate.spec.containers[0] mounts `w`";
+    for (spec, told) in [
+        (container("volumeMounts", "v"), None),
+        (container("volumeMounts", "w"), Some(mounts)),
+        (container("volumeDevices", "w"), Some(mounts)),
+        (whole.clone(), None),
+        (claim(json!({ "accessModes": [] })), Some("spec.volumeClaimTemplates[0].spec.accessModes is missing")),
+        (
+            claim(json!({ "accessModes": ["ReadWriteOnce"] })),
+            Some("spec.volumeClaimTemplates[0].spec.resources.requests.storage is missing"),
+        ),
+    ] {
+        let warned = warnings(create(SANDBOX, sandbox(spec)));
+        assert_eq!(warned.len(), usize::from(told.is_some()), "{warned:?}");
+        assert!(warned.iter().zip(told).all(|(warned, told)| warned.starts_with(told)), "{warned:?}");
+    }
+    // A volume claim is a volume, and a claim may bring one if the template lets it.
+    let mut mounted = container("volumeMounts", "data");
+    assert_eq!(warnings(create(SANDBOX, sandbox(mounted.clone()))).len(), 1);
+    mounted["volumeClaimTemplates"] = whole["volumeClaimTemplates"].clone();
+    assert_eq!(warnings(create(SANDBOX, sandbox(mounted))), [""; 0]);
+    let template = ("extensions.agents.x-k8s.io", "sandboxtemplates");
+    for (policy, warns) in [("Disallowed", 1), ("Allowed", 0), ("Overrides", 0)] {
+        let mut spec = container("volumeMounts", "data");
+        spec["volumeClaimTemplatesPolicy"] = policy.into();
+        let made = json!({ "metadata": { "name": "t", "namespace": "agents" }, "spec": spec });
+        assert_eq!(warnings(create(template, made)).len(), warns, "{policy}");
+    }
+}
+
+#[test]
+fn service_account_without_its_token_is_told() {
+    for (name, automount, warns) in [
+        (json!("robot"), json!(null), 1),
+        (json!("robot"), json!(true), 0),
+        (json!("robot"), json!(false), 0),
+        (json!(""), json!(null), 0),
+    ] {
+        let spec = json!({ "serviceAccountName": name, "automountServiceAccountToken": automount });
+        let warned = warnings(create(SANDBOX, sandbox(json!({ "podTemplate": { "spec": spec } }))));
+        assert_eq!(warned.len(), warns, "{warned:?}");
+        assert!(warned.iter().all(|w| w.starts_with("spec.podTemplate.spec.serviceAccountName: ")), "{warned:?}");
+    }
+}

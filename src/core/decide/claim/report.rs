@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use paddock_api::names::{annotation, condition, reason};
+use paddock_api::names::{annotation, condition, message, reason};
 use paddock_api::{ClaimedSandbox, DecidingPlugin, Hook, SandboxClaimStatus};
 
 use crate::conditions::{NewCondition, find_condition, set_conditions, status_patch};
@@ -59,14 +59,12 @@ impl Report {
                 condition.message.clone(),
             ))
         };
-        let ready = forward(condition::READY).unwrap_or_else(|| {
-            NewCondition::new(
-                condition::READY,
-                false,
-                reason::SANDBOX_NOT_READY,
-                "the Sandbox has no Ready condition yet",
-            )
+        let mut ready = forward(condition::READY).unwrap_or_else(|| {
+            NewCondition::new(condition::READY, false, reason::SANDBOX_NOT_READY, message::SANDBOX_NOT_READY)
         });
+        if ready.reason == reason::SANDBOX_EXPIRED {
+            message::SANDBOX_OF_CLAIM_EXPIRED.clone_into(&mut ready.message);
+        }
         Self {
             ready,
             finished: false,
@@ -118,7 +116,10 @@ pub(super) fn write_status(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus
         return;
     }
     plan.results.extend(lifecycle_event(snapshot, before, &after_status));
-    plan.steps.push(vec![Op::patch_status(claim, patch)]);
+    // The end of the claim may have been moved a moment ago.
+    let ends = has_expired(&after_status) && !has_expired(before);
+    let op = if ends { Op::patch_status_if_unchanged(claim, patch) } else { Op::patch_status(claim, patch) };
+    plan.steps.push(vec![op]);
 }
 
 pub(super) fn has_expired(status: &SandboxClaimStatus) -> bool {
@@ -129,7 +130,7 @@ pub(super) fn has_expired(status: &SandboxClaimStatus) -> bool {
 fn lifecycle_event(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, after: &SandboxClaimStatus) -> Option<Event> {
     let claim = &snapshot.claim;
     if has_expired(after) && !has_expired(before) {
-        let note = "The claim has expired: deleting its Sandbox".to_owned();
+        let note = "The claim has expired".to_owned();
         return Some(Event::normal(claim, Reason::ClaimExpired, note));
     }
     let name = |status: &SandboxClaimStatus| status.sandbox.as_ref().and_then(|sandbox| sandbox.name.clone());

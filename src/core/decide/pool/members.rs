@@ -10,13 +10,16 @@ use crate::conditions::{find_condition, is_true};
 use crate::decide::pool_size::PoolCounts;
 use crate::manifest;
 use crate::marker::marker_of_all;
-use crate::object::Pod;
+use crate::object::{ConditionStatus, Pod};
 use crate::snapshot::{Common, Member, NodeState, PoolSnapshot};
 use crate::time::{saturating_add, time_left};
 
 /// The minimum age of an unusable Sandbox before it is replaced. Otherwise a template whose pods always fail would make
-/// the pool create and delete Sandboxes in a tight loop.
-pub(super) const REPLACE_EVERY: Duration = Duration::from_secs(10);
+/// the pool create and delete Sandboxes in a tight loop. If pods end in a row, the World says a larger age.
+const REPLACE_EVERY: Duration = Duration::from_secs(10);
+
+/// The reason of `PodScheduled` with which the scheduler says that it found no node.
+const UNSCHEDULABLE: &str = "Unschedulable";
 
 /// The members of the pool, classified. Terminating members are in no class.
 #[derive(Default)]
@@ -29,6 +32,10 @@ pub(super) struct Members<'a> {
     pub(super) stuck: usize,
     /// The time at which the next member will have been starting or terminating for too long.
     pub(super) stuck_at: Option<Timestamp>,
+    /// The first member for whose pod the scheduler has found no node for too long.
+    pub(super) unscheduled: Option<&'a Member>,
+    /// The time at which there will be such a member, or another one.
+    pub(super) unscheduled_at: Option<Timestamp>,
     /// The number of members with a pending take or delete. They count as members until the write is confirmed.
     pub(super) leaving: usize,
 }
@@ -52,7 +59,8 @@ impl<'a> Members<'a> {
                 members.leaving += 1;
                 continue;
             } else if is_unusable(member)
-                || isolate && is_exposed(member, &snapshot.common)
+                || (isolate || manifest::recorded_marker(&member.sandbox).is_generated_code())
+                    && is_exposed(member, &snapshot.common)
                 // A stale member without a pod is of no use to anybody, and its pod may be refused for ever.
                 || stale && member.pod.is_none()
             {
@@ -70,6 +78,13 @@ impl<'a> Members<'a> {
             list.push(member);
             members.stuck_at =
                 members.stuck_at.into_iter().chain(stuck_at.filter(|at| *at > snapshot.common.now)).min();
+        }
+        for member in &members.creating {
+            match unscheduled_at(member, grace) {
+                Some(at) if at <= snapshot.common.now => members.unscheduled = members.unscheduled.or(Some(*member)),
+                Some(at) => members.unscheduled_at = members.unscheduled_at.into_iter().chain([at]).min(),
+                None => {}
+            }
         }
         members
     }
@@ -103,7 +118,32 @@ impl<'a> Members<'a> {
         if self.without_pod_because(snapshot).is_some() {
             return 0;
         }
-        counts.to_create(desired, maximum, &snapshot.common.settings)
+        // A member whose replacement waits longer keeps its place. Otherwise the pool would make others beside it.
+        let waiting =
+            if pods_end_in_a_row(snapshot) { self.unusable.iter().filter(|m| has_ended(m)).count() } else { 0 };
+        counts.to_create(desired.saturating_sub(waiting), maximum, &snapshot.common.settings)
+    }
+
+    /// The reason why the pool waits longer before it replaces a member, if the pods of its members end in a row.
+    pub(super) fn pods_end_because(&self, snapshot: &PoolSnapshot) -> Option<String> {
+        if !pods_end_in_a_row(snapshot) {
+            return None;
+        }
+        let ended = self.unusable.iter().find_map(|member| {
+            let pod = member.pod.as_ref()?.pod().filter(|pod| pod.ended())?;
+            let why = pod.message.as_deref().or(pod.reason.as_deref()).unwrap_or(&*pod.phase);
+            Some(format!(
+                "pods of this pool end soon after their start, so the pool waits longer before it replaces them; the last \
+                 one is of Sandbox {}: {why}",
+                member.sandbox.key.name
+            ))
+        });
+        // Nothing is known about the next pods while they start, so the last message stays.
+        let reported = || {
+            let ready = find_condition(&snapshot.pool.pool()?.status.conditions, condition::READY)?;
+            (ready.reason == reason::POD_FAILED).then(|| ready.message.clone())
+        };
+        ended.or_else(reported)
     }
 
     /// The reason why a member has no pod, if there is a reason: the API server refused the pod, or the Sandbox reports
@@ -123,16 +163,38 @@ impl<'a> Members<'a> {
         })
     }
 
+    /// The reason why a member has had no node for too long, if there is such a member. The pool does not replace it, because
+    /// the scheduler would find no node for its replacement either.
+    pub(super) fn without_node_because(&self) -> Option<String> {
+        let member = self.unscheduled?;
+        let name = &member.sandbox.key.name;
+        let scheduled = member.pod.as_ref()?.pod()?.condition(condition::POD_SCHEDULED)?;
+        Some(format!("Sandbox {name} has no node: {}", scheduled.message))
+    }
+
     pub(super) fn alive(&self) -> usize {
         self.ready.len() + self.creating.len() + self.stale.len() + self.unusable.len() + self.leaving
     }
 }
 
+/// The age from which an unusable member is replaced.
+pub(super) fn replaced_from_age(member: &Member, snapshot: &PoolSnapshot) -> Duration {
+    if has_ended(member) { snapshot.replaced_from_age } else { REPLACE_EVERY }
+}
+
+/// Whether the pods of several members ended in a row.
+fn pods_end_in_a_row(snapshot: &PoolSnapshot) -> bool {
+    snapshot.replaced_from_age > REPLACE_EVERY
+}
+
+fn has_ended(member: &Member) -> bool {
+    member.pod.as_ref().and_then(|pod| pod.pod()).is_some_and(Pod::ended)
+}
+
 /// Whether no claim may ever take a member: its pod ended, it is not to run, somebody touched it, or its node is
 /// cordoned.
 fn is_unusable(member: &Member) -> bool {
-    let ended = member.pod.as_ref().and_then(|p| p.pod()).is_some_and(Pod::ended);
-    ended || !member.sandbox.runs() || member.touched.is_some() || member.node == NodeState::Cordoned
+    has_ended(member) || !member.sandbox.runs() || member.touched.is_some() || member.node == NodeState::Cordoned
 }
 
 /// Whether the pod of a member is not isolated. If it should be, no claim may take the member: its pod is older than the
@@ -162,6 +224,14 @@ fn stuck_at(member: &Member, grace: Duration, common: &Common) -> Option<Timesta
     let scheduled = pod.pod()?.condition(condition::POD_SCHEDULED).map(|c| c.since);
     let since = scheduled.into_iter().fold(not_ready, Timestamp::max);
     Some(time_left(since, grace, common.now).unwrap_or(common.now))
+}
+
+/// The time from which the pool reports that the scheduler finds no node for the pod of a member.
+fn unscheduled_at(member: &Member, grace: Duration) -> Option<Timestamp> {
+    let pod = member.pod.as_ref().filter(|pod| pod.meta.deletion_timestamp.is_none())?;
+    let scheduled = pod.pod()?.condition(condition::POD_SCHEDULED)?;
+    let has_no_node = scheduled.status == ConditionStatus::False && &*scheduled.reason == UNSCHEDULABLE;
+    has_no_node.then(|| saturating_add(scheduled.since, grace))
 }
 
 pub(super) fn is_ready(member: &Member) -> bool {

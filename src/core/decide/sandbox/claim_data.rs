@@ -103,6 +103,9 @@ fn data_of<'a>(of_claim: &'a ClaimOfSandbox, recorded: &str) -> Result<&'a Claim
         Some(Err(problem)) => return Err(format!("SandboxClaim {name} is not valid: {problem}")),
         None => return Err(format!("{name} is no SandboxClaim")),
     };
+    if let Some(problem) = &model.env_errors {
+        return Err(format!("SandboxClaim {name} is not valid: {problem}"));
+    }
     let Some(data) = model.data.as_ref().filter(|data| data.digest == recorded) else {
         return Err(format!(
             "spec.env and spec.files of SandboxClaim {name} are not those with which it got its Sandbox, so they are not \

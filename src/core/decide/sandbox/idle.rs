@@ -10,6 +10,7 @@ use paddock_api::sandbox::{self as api, IdleStatus};
 use paddock_api::{DecidingPlugin, PolicyState, ShutdownPolicy};
 
 use super::cpu_use;
+use super::open_connections;
 use super::status::first_ready;
 use super::suspend;
 use super::throttle::{self, Wish};
@@ -163,6 +164,11 @@ pub(super) fn decide(
         reason = format!("{reason}; the CPU that it uses is not known yet");
         (action, asked) = (None, saturating_add(now, cpu_use::LOOK_AGAIN));
     }
+    // The built-in relies on the records of activity, which the gateways write for open connections.
+    if ends_the_pod(action) && !binding.built_in && open_connections::is_awaited(snapshot) {
+        reason = format!("{reason}; the number of its open connections is not known yet");
+        (action, asked) = (None, saturating_add(now, cpu_use::LOOK_AGAIN));
+    }
     let mut tier = api::IdleTier::Awake;
     match action {
         None => {
@@ -265,8 +271,7 @@ fn ask<'a>(
     let tiers = tiers(snapshot, model, object, pod);
     let (sandbox, common) = (&snapshot.sandbox, &snapshot.common);
     // A clock that was wrong may have written a time in the future. The pod exists since a time of the API server.
-    let first_ready =
-        sandbox.sandbox().and_then(|s| first_ready(&s.status, object, pod)).filter(|at| *at <= common.now);
+    let first_ready = sandbox.sandbox().and_then(|s| first_ready(&s.status, pod)).filter(|at| *at <= common.now);
     // A user who wants the Sandbox to run at a time does not want it to be suspended just after that time.
     let scheduled = model.schedule().and_then(|schedule| {
         schedule.last(common.passed.checked_sub(timeout).unwrap_or(Timestamp::MIN), common.passed)
@@ -291,7 +296,8 @@ fn ask<'a>(
             last_activity: last_activity.map(stated),
             // The webhook sees the beginning of a session alone, and the wish is later than that.
             held_until: wishes.held_until.filter(|_| idle_from.is_none()),
-            connections: None,
+            // The number may be older than the wish. A connection that is still open is activity, which ends the wish.
+            connections: open_connections::open(snapshot, object).filter(|_| idle_from.is_none()),
             cpu_millicores: cpu_use::millicores(snapshot, object),
             tiers: tiers.possible.clone(),
             state: load_state(binding, sandbox.sandbox().and_then(|s| s.status.policy_state.as_ref())),

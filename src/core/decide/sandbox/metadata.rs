@@ -14,6 +14,7 @@ use super::status::Problem;
 use crate::decide::ask::{ASK_AGAIN, failure_events};
 use crate::decide::review::{self, ReconcileReview};
 use crate::model;
+use crate::network_policy::selection_labels;
 use crate::object::{Object, Pod};
 use crate::plan::{Op, Reason};
 use crate::question::{PluginReply, PluginRequest};
@@ -132,25 +133,32 @@ impl PlanDraft {
     }
 }
 
-/// Restores the labels by which the NetworkPolicy of the template selects the pod, on the Sandbox and on each of its
-/// pods, in every state of the Sandbox. An object that `ops` already writes is left to that write or to the next
-/// reconcile.
+/// Restores the labels by which the NetworkPolicy of the template selects pods, on each pod of the Sandbox, and the label
+/// of the template on the Sandbox, in every state of the Sandbox. An object that `ops` already writes is left to that write
+/// or to the next reconcile.
 pub(super) fn keep_template_labels(snapshot: &SandboxSnapshot, ops: &mut Vec<Op>) {
     let sandbox = &snapshot.sandbox;
     let Some(template) = &sandbox.template else { return };
-    let hash = name_hash(&template.name);
-    let labelled = |object: &Object| object.meta.labels.get(label::TEMPLATE_REF_HASH) == Some(hash.as_str());
-    let labels = json!({ label::TEMPLATE_REF_HASH: hash });
+    let selection = selection_labels(&template.name);
+    let has = |pod: &Object, (key, value): &(&str, String)| pod.meta.labels.get(key) == Some(value.as_str());
     let mut restore = |object: &Object, metadata: Value| {
         if ops.iter().all(|op| op.key != object.key) {
             ops.push(Op::patch(object, Reason::MetadataChanged, json!({ "metadata": metadata })));
         }
     };
-    for pod in snapshot.pods.iter().filter(|pod| !labelled(pod)) {
-        restore(pod, json!({ "labels": labels }));
+    for pod in &snapshot.pods {
+        let missing = selection.iter().filter(|label| !has(pod, label)).map(|(key, value)| (*key, value.as_str()));
+        let missing: BTreeMap<&str, &str> = missing.collect();
+        if !missing.is_empty() {
+            restore(pod, json!({ "labels": missing }));
+        }
     }
+    // No policy selects the Sandbox itself. Clients know its label.
+    let hash = name_hash(&template.name);
+    let labelled = sandbox.meta.labels.get(label::TEMPLATE_REF_HASH) == Some(hash.as_str());
     let named = sandbox.meta.annotations.get(annotation::TEMPLATE_REF) == Some(&*template.name);
-    if sandbox.meta.deletion_timestamp.is_none() && !(labelled(sandbox) && named) {
+    if sandbox.meta.deletion_timestamp.is_none() && !(labelled && named) {
+        let labels = json!({ label::TEMPLATE_REF_HASH: hash });
         restore(sandbox, json!({ "labels": labels, "annotations": { annotation::TEMPLATE_REF: &*template.name } }));
     }
 }
@@ -161,6 +169,6 @@ pub(super) fn owned_labels(sandbox: &Object) -> BTreeMap<&'static str, String> {
         (label::SANDBOX_NAME_HASH, name_hash(&sandbox.key.name)),
         (label::SANDBOX_UID, sandbox.meta.uid.to_string()),
     ]);
-    labels.extend(sandbox.template.as_ref().map(|template| (label::TEMPLATE_REF_HASH, name_hash(&template.name))));
+    labels.extend(sandbox.template.iter().flat_map(|template| selection_labels(&template.name)));
     labels
 }

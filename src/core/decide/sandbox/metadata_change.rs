@@ -6,6 +6,7 @@ use paddock_api::kind::ApiShape;
 use paddock_api::names::{annotation, label};
 use serde_json::{Map, Value, json};
 
+use super::pod;
 use crate::manifest;
 use crate::marker::Marker;
 use crate::model;
@@ -26,7 +27,7 @@ pub(super) struct MetadataSync {
 impl MetadataSync {
     pub(super) fn of(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Self {
         let sandbox = &snapshot.sandbox;
-        let wanted = manifest::pod_labels(sandbox, model);
+        let wanted = pod::running_labels(snapshot, model, pod);
         let labels = metadata_patch(&wanted, &pod.meta.labels, pod, annotation::PROPAGATED_LABELS);
         let wanted = manifest::pod_annotations(sandbox, model);
         let annotations = metadata_patch(&wanted, &pod.meta.annotations, pod, annotation::PROPAGATED_ANNOTATIONS);

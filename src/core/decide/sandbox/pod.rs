@@ -4,9 +4,11 @@
 //! The webhook does not review the Sandboxes that the operator makes for pools and claims, and may have been unavailable
 //! when another one was written. The operator therefore creates no pod that the webhook would deny.
 
+use std::collections::BTreeMap;
+
 use paddock_api::DecidingPlugin;
 use paddock_api::kind::Kind;
-use paddock_api::names::annotation;
+use paddock_api::names::{annotation, label};
 use serde_json::Value;
 
 use super::volumes::{Directories, directories};
@@ -255,43 +257,60 @@ pub(super) fn not_isolated(snapshot: &SandboxSnapshot, model: &model::Sandbox, p
     if !offered || !isolation_demanded(snapshot, model) {
         return None;
     }
-    broken_by(snapshot, pod).map(|part| {
-        format!("Pod {} exists with {part}, which does not isolate: this Sandbox does not take it over", pod.key.name)
-    })
+    broken_by(snapshot, pod)
+        .map(|part| format!("Pod {} exists with {part}: this Sandbox does not take it over", pod.key.name))
+}
+
+/// The labels that a running pod of the Sandbox should have. If the pod has to be isolated, it gets the marker, unless it is
+/// not isolated: the webhook would deny the marker, and the status reports such a pod.
+pub(super) fn running_labels(
+    snapshot: &SandboxSnapshot,
+    model: &model::Sandbox,
+    pod: &Object,
+) -> BTreeMap<String, String> {
+    let mut labels = manifest::pod_labels(&snapshot.sandbox, model);
+    if isolation_demanded(snapshot, model) {
+        if broken_by(snapshot, pod).is_some() {
+            labels.remove(label::GENERATED_CODE);
+        } else if !Marker::of(&labels).is_generated_code() {
+            labels.insert(label::GENERATED_CODE.to_owned(), label::TRUE.to_owned());
+        }
+    }
+    labels
 }
 
 /// The isolation of a running pod.
 pub(super) enum Exposure {
     /// The pod is isolated, or it does not have to be.
     Isolated,
-    /// The Sandbox or the pod is marked, and the pod is not isolated. The Sandbox is not Ready, and the pod does not get
-    /// the marker, until a user suspends and resumes the Sandbox.
+    /// The Sandbox or the pod has the label of generated code, and the pod is not isolated. The Sandbox is not Ready, and
+    /// the pod does not get the marker, until a user suspends and resumes the Sandbox.
     Denied(String),
-    /// The pod is older than the demand of the namespace, the claim, the pool or the template. It continues to run, and
-    /// the status reports it.
+    /// The pod is older than the demand of the namespace, the claim, the pool or the template, which the status of the
+    /// Sandbox may record. The pod continues to run, and the status reports it.
     Reported(String),
 }
 
 /// Determines whether a running pod is isolated, if it should be.
 pub(super) fn exposure(snapshot: &SandboxSnapshot, model: Option<&model::Sandbox>, pod: &Object) -> Exposure {
-    let of_sandbox = manifest::sandbox_marker(&snapshot.sandbox, model);
-    let own = Marker::strongest([of_sandbox, Marker::of(&pod.meta.labels)]);
-    if !demanded(snapshot, own) {
+    let of_sandbox = manifest::labelled_marker(&snapshot.sandbox, model);
+    let labelled = Marker::strongest([of_sandbox, Marker::of(&pod.meta.labels)]);
+    if !demanded(snapshot, Marker::strongest([labelled, manifest::recorded_marker(&snapshot.sandbox)])) {
         return Exposure::Isolated;
     }
     let Some(part) = broken_by(snapshot, pod) else { return Exposure::Isolated };
-    let marked = own.is_generated_code();
+    let marked = labelled.is_generated_code();
     let why = if marked {
         "the Sandbox is marked as running generated code"
     } else if snapshot.common.namespace_isolates {
         "its namespace requires isolation"
-    } else {
+    } else if snapshot.inherited_marker.is_generated_code() {
         "its claim, pool or template is marked as running generated code"
+    } else {
+        "the Sandbox was marked as running generated code"
     };
-    let problem = format!(
-        "Pod {} runs with {part}, which does not isolate, and {why}: suspend and resume it for a pod that is isolated",
-        pod.key.name
-    );
+    let problem =
+        format!("Pod {} runs with {part}, and {why}: suspend and resume it for a pod that is isolated", pod.key.name);
     if marked { Exposure::Denied(problem) } else { Exposure::Reported(problem) }
 }
 
@@ -304,6 +323,13 @@ fn choose_class(snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[P
     let labels = manifest::pod_labels(&snapshot.sandbox, model);
     let generated_code = isolation_demanded(snapshot, model);
     let common = &snapshot.common;
+    let isolation = common.isolation();
+    let requested = model.runtime_class.as_deref().filter(|_| generated_code);
+    if let Some(problem) = requested.and_then(|class| isolation.forbidden(class)) {
+        let problem = format!("{problem}; {}", isolation.what_to_set());
+        return (Chosen::Refused(Reason::AdmissionDenied, problem), Consulted::default());
+    }
+    let classes = if generated_code { isolation.offered() } else { common.classes.to_vec() };
     let question = |_: &Binding| {
         let mut spec = model.pod.spec.parse();
         if let Some(image) = &common.settings.init_image {
@@ -318,11 +344,11 @@ fn choose_class(snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[P
             requested: model.runtime_class.clone(),
             generated_code,
             namespace_labels: common.namespace_labels.clone(),
-            classes: common.classes.to_vec(),
+            classes: classes.clone(),
             now: common.now,
         }))
     };
-    let accept = |answer: &Answer| accept_class(answer, &common.classes, generated_code);
+    let accept = |answer: &Answer| accept_class(answer, &classes, generated_code);
     let applying = common.bindings.applying(Hook::RuntimeClass, &common.namespace_labels, &labels);
     let (chain, failures) = first_answer(applying, replies, question, accept);
     let decided_by = chain.last_binding().into_iter().map(deciding::decided_by).collect();

@@ -78,11 +78,12 @@ pub(super) fn obstacle(snapshot: &SandboxSnapshot, object: &Object, pod: &Pod) -
 }
 
 /// Whether a new pod may still become Ready for the first time, which needs its CPU. Later changes of its readiness do not
-/// count, because code in the sandbox can stop its own readiness probe, and so could have all of its CPU.
+/// count, and neither do pods that replace it: code in the sandbox can stop its own readiness probe and get its pod
+/// evicted, and so could have all of its CPU.
 fn starts(snapshot: &SandboxSnapshot, object: &Object, pod: &Pod) -> bool {
     let Some(sandbox) = snapshot.sandbox.sandbox() else { return false };
     let timeout = sandbox.spec.as_ref().ok().and_then(|model| model.idle_timeout).unwrap_or_default();
-    first_ready(&sandbox.status, object, pod).is_none()
+    first_ready(&sandbox.status, pod).is_none()
         && time_left(object.meta.created, timeout, snapshot.common.now).is_some()
 }
 

@@ -25,7 +25,7 @@ fn claim(change: &Value) -> Result<Claim, FieldErrors> {
     let mut spec = json!({ "warmPoolRef": { "name": "p" } });
     json_patch::merge(&mut spec, change);
     let spec: SandboxClaimSpec = serde_json::from_value(spec).unwrap();
-    parse_claim(ApiShape::Upstream, &serde_json::from_value(json!({ "name": "c" })).unwrap(), &spec)
+    parse_claim(ApiShape::Upstream, &spec)
 }
 
 /// Expects no error, or one that begins with the path and contains the text.

@@ -9,7 +9,7 @@ use paddock_api::names::annotation;
 use serde_json::{Value, json};
 
 use super::super::*;
-use super::{expect, parse, sandbox};
+use super::{errors, expect, parse, sandbox};
 use crate::model;
 use crate::settings::Settings;
 
@@ -18,7 +18,7 @@ fn a_pools_size_comes_from_bounds_before_replicas() {
     let size = |spec: Value| {
         let mut value = json!({ "metadata": { "name": "p" }, "spec": { "sandboxTemplateRef": { "name": "t" } } });
         json_patch::merge(&mut value, &json!({ "spec": spec }));
-        parse(&value, |meta, spec| parse_pool(ApiShape::Upstream, meta, spec)).map(|p| p.size)
+        parse(&value, |_, spec| parse_pool(ApiShape::Upstream, spec)).map(|p| p.size)
     };
     for (spec, expected) in [
         (json!({}), PoolSize::Fixed(1)),
@@ -43,7 +43,7 @@ fn claim(spec: Value) -> Result<Claim, FieldErrors> {
 
 fn claim_of(shape: ApiShape, spec: Value) -> Result<Claim, FieldErrors> {
     let manifest = json!({ "metadata": { "name": "c" }, "spec": spec });
-    parse(&manifest, |meta, spec| parse_claim(shape, meta, spec))
+    parse(&manifest, |_, spec| parse_claim(shape, spec))
 }
 
 #[test]
@@ -93,8 +93,27 @@ fn a_claims_end_is_read() {
     let negative = lifecycle(json!({ "ttlSecondsAfterFinished": -1 }));
     expect("negative", negative, "spec.lifecycle.ttlSecondsAfterFinished", "negative");
     expect("no time", lifecycle(json!({ "shutdownTime": "soon" })), "spec.lifecycle.shutdownTime", "RFC 3339");
-    let env = claim(json!({ "warmPoolRef": { "name": "p" }, "env": [{ "name": "A=B", "value": "" }] }));
+}
+
+/// Each of the two has a reason of its own in the status of the claim.
+#[test]
+fn errors_of_variables_and_volume_claims_are_kept_for_the_status() {
+    let of = |spec: Value| {
+        let mut whole = json!({ "warmPoolRef": { "name": "p" } });
+        json_patch::merge(&mut whole, &spec);
+        let claim = claim(whole).unwrap();
+        (claim.env_errors.map_or(Ok(()), Err), claim.volume_errors.map_or(Ok(()), Err))
+    };
+    let (env, volumes) = of(json!({ "env": [{ "name": "A=B", "value": "" }] }));
     expect("env", env, "spec.env[0].name", "without '='");
+    assert_eq!(volumes, Ok(()));
+    let data = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
+    let (env, volumes) = of(json!({ "volumeClaimTemplates": [{ "spec": data }] }));
+    assert_eq!(env, Ok(()));
+    expect("volumes", volumes, "spec.volumeClaimTemplates[0].metadata.name", "required");
+    let many: Vec<Value> = (0..40).map(|_| json!({ "name": "", "value": "" })).collect();
+    let many = errors(of(json!({ "env": many })).0);
+    assert_eq!((many.len(), many[32].as_str()), (33, "spec: 8 more fields are invalid"));
 }
 
 #[test]
@@ -191,6 +210,9 @@ fn a_claim_adds_no_annotation_that_others_read() {
         assert_eq!(allows(domains, "example.org/x"), domains == ["*"], "{domains:?}");
         assert!(!allows(domains, "example.com.evil.io/x") || domains == ["*"], "{domains:?}");
     }
+    for (key, _) in crate::annotation_readers::examples() {
+        assert!(!allows(&["*"], &key), "{key}");
+    }
     assert!(allows(&["istio.io"], "sidecar.istio.io/inject"), "the operator's flag decides");
 }
 
@@ -199,7 +221,7 @@ fn a_readiness_grace_period_has_the_minimum_of_the_schema() {
     let grace = |seconds: Value| {
         let spec = json!({ "sandboxTemplateRef": { "name": "t" }, "readinessGracePeriodSeconds": seconds });
         let manifest = json!({ "metadata": { "name": "p" }, "spec": spec });
-        parse(&manifest, |meta, spec| parse_pool(ApiShape::Upstream, meta, spec))
+        parse(&manifest, |_, spec| parse_pool(ApiShape::Upstream, spec))
     };
     assert_eq!(grace(json!(null)).unwrap().readiness_grace, None);
     assert_eq!(grace(json!(30)).unwrap().readiness_grace, Some(Duration::from_secs(30)));

@@ -199,7 +199,7 @@ fn without_an_interval_nothing_waits_for_a_list() {
 #[test]
 fn cpu_use_is_needed_where_a_plugin_decides_about_a_running_sandbox_with_an_idle_timeout() {
     let needed = |world: &World| -> Vec<String> {
-        world.namespaces_that_need_cpu_use().iter().map(ToString::to_string).collect()
+        world.namespaces_with_idle_plugins().iter().map(ToString::to_string).collect()
     };
     let mut world = world();
     for (namespace, timeout) in [("b", Some("1h")), ("c", None)] {

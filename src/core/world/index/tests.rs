@@ -1,6 +1,8 @@
 //! Compares the indexes of the pools' Sandboxes with a computation from all objects.
 
+mod classes;
 mod cordons;
+mod markers;
 
 use std::collections::BTreeMap;
 

@@ -3,6 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
+
 use super::harness::{Gateway, Server, TOKEN, accept, listener};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Own: yes\r\n\r\nok";
@@ -266,12 +268,42 @@ async fn a_session_serves_one_sandbox_alone() {
         assert_eq!(gateway.get(path, &format!("{cookies}{headers}")).await.status, 401, "{path}");
     }
     let evil = gateway.get("/sb/team/box/80/", &format!("{cookies}Origin: http://evil.example.com\r\n")).await;
-    assert_eq!(evil.status, 403);
+    assert_eq!((evil.status, evil.body), (403, detail("origin not allowed for cookie-authenticated request")));
+    let denied = "sandbox_router_authz_decisions_total{decision=\"deny\",sandbox_namespace=\"-\"} 5";
+    gateway.await_metric(denied).await;
     let own = gateway.get("/sb/team/box/80/", &format!("{cookies}Origin: http://gateway\r\n")).await;
     assert_eq!(own.status, 200);
+    // Headers may name the Sandbox of the cookie, and the token may be in the query.
+    let by_header = "X-Sandbox-ID: box\r\nX-Sandbox-Namespace: team\r\nX-Sandbox-Port: 80\r\n";
+    let with_token = format!("/b?token={TOKEN}box");
+    for (path, headers) in [("/b", cookies.as_str()), (with_token.as_str(), "")] {
+        sandbox.requests.lock().clear();
+        assert_eq!(gateway.get(path, &format!("{headers}{by_header}")).await.status, 200, "{path}");
+        let request = sandbox.request().to_ascii_lowercase();
+        assert!(request.starts_with("get /b http/1.1\r\n") && !request.contains("session"), "{request}");
+    }
     // A wrong token begins no session.
     let wrong = gateway.get("/sb/team/box/80/?token=wrong", "").await;
     assert_eq!((wrong.status, wrong.header("set-cookie")), (401, None));
+}
+
+#[tokio::test]
+async fn failures_and_bytes_are_counted_for_the_namespace() {
+    let gateway = Gateway::new().await;
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    gateway.sandbox("closed", closed);
+    let _sandbox = gateway.answering("box", OK).await;
+    let refused = gateway.get("/", "X-Sandbox-ID: closed\r\nX-Sandbox-Namespace: team\r\n").await;
+    assert_eq!((refused.status, refused.body), (502, detail("Could not connect to the backend sandbox: closed")));
+    assert!(gateway.metric("sandbox_router_upstream_errors_total{reason=\"dial\",sandbox_namespace=\"team\"} 1"));
+    let body = "x".repeat(300);
+    let request = format!("POST / HTTP/1.1\r\nHost: g\r\n{ID}Content-Length: 300\r\n\r\n{body}");
+    assert_eq!(gateway.send(&request).await.status, 200);
+    for (family, bytes) in
+        [("client_rx_bytes", 300), ("upstream_tx_bytes", 300), ("upstream_rx_bytes", 2), ("client_tx_bytes", 2)]
+    {
+        gateway.await_metric(&format!("sandbox_router_{family}_total{{sandbox_namespace=\"default\"}} {bytes}")).await;
+    }
 }
 
 #[tokio::test]
@@ -323,6 +355,8 @@ async fn the_time_of_the_client_counts_from_its_request_and_after_a_cold_start()
         let time = begin.elapsed();
         assert!(time >= Duration::from_millis(550) && time < Duration::from_secs(10), "{time:?}");
     }
+    let timeouts = "sandbox_router_upstream_errors_total{reason=\"timeout\",sandbox_namespace=\"default\"} 2";
+    assert!(gateway.metric(timeouts));
 }
 
 #[tokio::test]

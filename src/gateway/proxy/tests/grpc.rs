@@ -119,6 +119,11 @@ async fn refusals_of_calls_are_trailers() {
         (vec![], "3", "X-Sandbox-ID header is required."),
         (vec![("x-sandbox-id", "Box")], "3", "Invalid sandbox ID format."),
         (vec![("x-sandbox-id", "box")], "16", "unauthenticated"),
+        (
+            vec![("x-sandbox-id", "box"), ("authorization", "Bearer token-of-box"), ("grpc-timeout", "soon")],
+            "3",
+            "invalid grpc-timeout",
+        ),
         (vec![("x-sandbox-id", "box"), ("authorization", "Bearer token-of-other")], "7", "forbidden"),
         (
             vec![("x-sandbox-id", "box"), ("authorization", "Bearer token-of-box")],
@@ -139,6 +144,9 @@ async fn refusals_of_calls_are_trailers() {
             "{headers:?}"
         );
     }
+    // A call that names no port is for the default port, as a request is.
+    let dialled: Vec<String> = gateway.cluster.dialled.lock().iter().map(ToString::to_string).collect();
+    assert_eq!(dialled, ["default/box:8888"]);
 }
 
 #[tokio::test]

@@ -105,7 +105,8 @@ impl Backend for Shared {
             let missing = || Refusal::new(Reason::SandboxNotFound, unreachable(target)).state(SandboxState::NotFound);
             let endpoint = endpoint.ok_or_else(missing)?;
             let stream = TcpStream::connect(endpoint.address).await;
-            let stream = stream.map_err(|_| Refusal::new(Reason::Unreachable, unreachable(target)))?;
+            let closed = |_| Refusal::new(Reason::Unreachable, unreachable(target)).state(SandboxState::Running);
+            let stream = stream.map_err(closed)?;
             self.0.connections.fetch_add(1, Ordering::Relaxed);
             Ok(Connected { stream, endpoint, activity: Activity::default() })
         }

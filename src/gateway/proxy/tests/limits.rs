@@ -40,11 +40,31 @@ async fn a_client_has_a_share_of_requests_and_connections() {
     let _held = accept(&silent).await;
     assert_eq!(gateway.get("/", ID).await.header("x-paddock-reason"), Some("ClientBusy"));
     let gateway = Gateway::with(|config| config.limits.connections_per_client = 1).await;
-    let _first = gateway.client().await;
-    gateway.await_metric("paddock_gateway_client_connections 1").await;
+    let silent = listener(&gateway, "box").await;
+    let mut first = gateway.client().await;
+    first.write(format!("GET / HTTP/1.1\r\nHost: g\r\n{ID}\r\n")).await;
+    let _held = accept(&silent).await;
     let mut second = gateway.client().await;
     assert!(second.rest().await.is_empty());
     gateway.await_metric("paddock_gateway_connection_faults_total{fault=\"refused\"} 1").await;
+}
+
+#[tokio::test]
+async fn a_silent_connection_makes_room_for_a_new_one() {
+    let gateway = Gateway::with(|config| config.limits.connections_per_client = 2).await;
+    let _sandbox = gateway.answering("box", OK).await;
+    let mut silent = gateway.client().await;
+    gateway.await_metric("paddock_gateway_client_connections 1").await;
+    let mut used = gateway.client().await;
+    used.write(format!("GET / HTTP/1.1\r\nHost: g\r\n{ID}\r\n")).await;
+    assert_eq!(used.answer().await.status, 200);
+    // A new connection has this time to show something.
+    tokio::time::sleep(paddock_kube::limits::SILENCE_MIN).await;
+    assert_eq!(gateway.get("/", ID).await.status, 200);
+    assert!(silent.rest().await.is_empty());
+    gateway.await_metric("paddock_gateway_connection_faults_total{fault=\"evicted\"} 1").await;
+    used.write(format!("GET / HTTP/1.1\r\nHost: g\r\n{ID}\r\n")).await;
+    assert_eq!(used.answer().await.status, 200, "a connection with a request stays");
 }
 
 #[tokio::test]

@@ -59,6 +59,33 @@ async fn thousand_busy_sandboxes_cost_a_few_writes_a_second() {
     }
 }
 
+/// The open connections of each pod, by the name of its Sandbox.
+fn open(world: &World) -> Vec<(String, String, u32)> {
+    let list = world.sandboxes.open_connections();
+    assert_eq!(list.at, virtual_time());
+    list.sandboxes.into_iter().map(|of| (of.name, of.pod_uid, of.open)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn open_connections_are_counted_for_each_pod_until_they_end() {
+    let world = World::new().await;
+    for name in ["a", "b", "c"] {
+        world.server.running(name, POD);
+        world.seen(name, |state| matches!(state, State::Running(_))).await;
+    }
+    assert_eq!(open(&world), []);
+    let pods =
+        [world.connect("b").await.unwrap(), world.connect("a").await.unwrap(), world.connect("a").await.unwrap()];
+    let _probe = world.connect_as("c", Purpose::Probe).await.unwrap();
+    let [b, a, second] = pods;
+    let pod = |of: &Connected| of.endpoint.pod_uid.to_string();
+    assert_eq!(open(&world), [("a".to_owned(), pod(&a), 2), ("b".to_owned(), pod(&b), 1)]);
+    drop((second, b));
+    assert_eq!(open(&world), [("a".to_owned(), pod(&a), 1)]);
+    drop(a);
+    assert_eq!(open(&world), []);
+}
+
 #[tokio::test(start_paused = true)]
 async fn requests_during_the_write_of_a_record_cause_no_other_one() {
     let world = World::new().await;

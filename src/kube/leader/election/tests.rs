@@ -14,6 +14,7 @@ use tokio::time::{advance, sleep};
 use super::*;
 use crate::clock::Clock;
 
+mod deleted;
 mod elsewhere;
 mod unelected;
 

@@ -106,3 +106,45 @@ fn pods_of_sandboxes_do_not_reach_the_proxy() {
     }
     assert_eq!(proxy["from"].as_array().unwrap().len(), 3);
 }
+
+/// The operator asks every gateway for its open connections, and nobody else gets the right and the token.
+#[test]
+fn operator_reaches_every_gateway_if_there_are_gateways() {
+    for (gateway, served) in [(true, None), (false, None), (true, Some("team")), (false, Some("team"))] {
+        let served_namespace = served.map(str::to_owned);
+        let settings = Settings { gateway, served_namespace, ..Settings::default() };
+        let documents: Vec<Value> =
+            crate::manifests::files(&settings).into_iter().flat_map(|(_, documents)| documents).collect();
+        let is_operator =
+            |d: &&Value| d["kind"] == "Deployment" && d["metadata"]["name"] == object::OPERATOR_DEPLOYMENT;
+        let pod = &documents.iter().find(is_operator).unwrap()["spec"]["template"]["spec"];
+        let env = pod["containers"][0]["env"].as_array().unwrap();
+        let variable = |name: &str| env.iter().find(|v| v["name"] == name).map(|v| v["value"].as_str().unwrap());
+        let service = format!("{}/{}", settings.namespace, object::GATEWAY_METRICS_SERVICE);
+        assert_eq!(variable("PADDOCK_CONNECTIONS_SERVICE"), gateway.then_some(service.as_str()));
+        // The file of the flag is in the volume with the token for the gateways.
+        let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+        let mount = mounts.iter().find(|mount| mount["name"] == "connections-token");
+        let file = mount.map(|mount| format!("{}/token", mount["mountPath"].as_str().unwrap()));
+        assert_eq!(file.is_some(), gateway);
+        assert_eq!(variable("PADDOCK_CONNECTIONS_TOKEN_FILE"), file.as_deref());
+        assert_eq!(texts(&pod["volumes"]).contains(paddock_api::open_connections::AUDIENCE), gateway);
+        let path = format!("{:?}", paddock_api::open_connections::PATH);
+        let roles: Vec<&Value> = documents.iter().filter(|document| texts(document).contains(&path)).collect();
+        assert!(roles.len() == usize::from(gateway) && roles.iter().all(|role| role["kind"] == "ClusterRole"));
+        // An operator for another namespace sees only the EndpointSlices of that namespace otherwise.
+        let lists = json!({ "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list"] });
+        let in_own =
+            documents.iter().filter(|d| d["kind"] == "Role" && d["metadata"]["namespace"] == settings.namespace);
+        let granted = in_own.filter(|role| role["rules"].as_array().unwrap().contains(&lists)).count();
+        assert_eq!(granted, usize::from(gateway && served.is_some()));
+    }
+    let settings = Settings::default();
+    let policies = network_policies(&settings);
+    let [_, metrics] = &policies[..] else { panic!("other policies") };
+    let rule = &metrics["spec"]["ingress"][0];
+    assert_eq!(rule["from"][1], json!({ "podSelector": { "matchLabels": workload::selector() } }));
+    let service = metrics_service(&settings);
+    assert_eq!(service["spec"]["selector"], selector());
+    assert_eq!(service["spec"]["ports"][0]["port"], rule["ports"][0]["port"]);
+}

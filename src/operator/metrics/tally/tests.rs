@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::metrics::Metrics;
 use paddock_api::kind::Kind;
 use paddock_core::object::Object;
+use paddock_core::plan::{ClaimStart, StartKind};
 
 fn object(kind: Kind, name: &str, metadata: Value, rest: Value) -> Object {
     let mut document = rest;
@@ -88,6 +89,9 @@ fn sandboxes_are_counted_where_they_are_now() {
     metrics.leading(true);
     metrics.applied(&warm(owner("SandboxWarmPool", "pool"), "False"), Timestamp::now());
     metrics.applied(&warm(owner("SandboxWarmPool", "pool"), "True"), Timestamp::now());
+    let shown = text(&metrics);
+    let line = lines(&shown, "agent_sandboxes{");
+    assert!(matches!(&*line, [line] if line.contains("created_by=\"controller\"")), "{line:?}");
     metrics.applied(&warm(owner("SandboxClaim", "c1"), "True"), Timestamp::now());
     let shown = text(&metrics);
     assert_eq!(
@@ -135,6 +139,58 @@ fn a_warm_claim_is_counted_and_timed_once() {
     assert!(lines(&shown, "agent_sandbox_client_claim_startup_latency_ms_count").is_empty());
     // The form of Go's client.
     assert!(shown.contains("le=\"240000\"") && shown.contains("le=\"+Inf\""), "{shown}");
+}
+
+fn pool(name: &str) -> Object {
+    let spec = json!({ "replicas": 1, "sandboxTemplateRef": { "name": "python" } });
+    object(Kind::Pool, name, json!({}), json!({ "spec": spec }))
+}
+
+#[test]
+fn pools_of_one_template_have_counters_of_their_own_until_they_are_deleted() {
+    let metrics = Metrics::new().unwrap();
+    metrics.leading(true);
+    let (small, large) = (pool("small"), pool("large"));
+    for pool in [&small, &large] {
+        metrics.applied(pool, Timestamp::now());
+    }
+    let start = |kind, pools: &[&Object]| ClaimStart { kind, pools: pools.iter().map(|p| p.key.clone()).collect() };
+    metrics.claim_arrived(&[small.key.clone(), large.key.clone()]);
+    metrics.claim_arrived(&[large.key.clone(), pool("absent").key]);
+    metrics.claim_started(&start(StartKind::Warm, &[&large]));
+    metrics.claim_started(&start(StartKind::NoneReady, &[&small, &large, &pool("absent")]));
+    let shown = text(&metrics);
+    let of = |pool: &str, start: &str, count: u32| {
+        let line = format!("paddock_pool_claims_total{{namespace=\"ns\",pool=\"{pool}\",start=\"{start}\"}} {count}");
+        assert!(shown.lines().any(|l| l == line), "{line} is not in:\n{shown}");
+    };
+    of("large", "warm", 1);
+    of("large", "none-ready", 1);
+    of("small", "warm", 0);
+    of("small", "none-ready", 1);
+    of("small", "take-refused", 0);
+    assert_eq!(
+        lines(&shown, "paddock_pool_arrivals_total{"),
+        [
+            "paddock_pool_arrivals_total{namespace=\"ns\",pool=\"large\"} 2",
+            "paddock_pool_arrivals_total{namespace=\"ns\",pool=\"small\"} 1",
+        ]
+    );
+    metrics.deleted(&large);
+    let shown = text(&metrics);
+    assert!(!shown.contains("pool=\"large\"") && shown.contains("pool=\"small\""), "{shown}");
+}
+
+#[test]
+fn arrivals_are_counted_by_the_leader_alone() {
+    let metrics = Metrics::new().unwrap();
+    metrics.applied(&pool("p"), Timestamp::now());
+    metrics.claim_arrived(&[pool("p").key]);
+    let count = || lines(&text(&metrics), "paddock_pool_arrivals_total{").join(",");
+    assert_eq!(count(), "paddock_pool_arrivals_total{namespace=\"ns\",pool=\"p\"} 0");
+    metrics.leading(true);
+    metrics.claim_arrived(&[pool("p").key]);
+    assert_eq!(count(), "paddock_pool_arrivals_total{namespace=\"ns\",pool=\"p\"} 1");
 }
 
 #[test]

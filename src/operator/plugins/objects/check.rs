@@ -39,22 +39,23 @@ impl Candidates {
     fn check_policy(&self, host: &Host, policy: &Value, caller: Caller) -> Result<Option<String>, Cause> {
         // The API server has compared the object with the schema.
         let Ok(spec) = serde_json::from_value::<SandboxPolicySpec>(policy["spec"].clone()) else { return Ok(None) };
-        let config = PluginConfig::parse(&read::config(&spec), host.config().limits).map_err(|error| {
+        // No plugin knows rules about isolation.
+        let (Some(plugin), Some(hook)) = (&spec.plugin, spec.hook) else { return Ok(None) };
+        let config = PluginConfig::parse(&read::config(&spec, hook), host.config().limits).map_err(|error| {
             let text = error.to_string();
             let (field, message) = text.split_once(": ").unwrap_or(("", &text));
             Cause { field: format!("spec.{field}").trim_end_matches('.').to_owned(), message: message.to_owned() }
         })?;
-        let Some(candidate) = self.loaded.read().get(&spec.plugin).cloned() else {
-            let plugin = &spec.plugin;
+        let Some(candidate) = self.loaded.read().get(plugin).cloned() else {
             return Ok(Some(format!(
                 "this replica has not loaded SandboxPlugin {plugin}, so the settings are not checked yet; the condition \
                  Ready of the policy will report a fault"
             )));
         };
-        if let Some(message) = missing_hook(candidate.plugin(), spec.hook) {
+        if let Some(message) = missing_hook(candidate.plugin(), hook) {
             return Err(Cause { field: "spec.hook".to_owned(), message });
         }
-        match host.check_settings_for(caller, &candidate, (spec.hook, &config.settings)) {
+        match host.check_settings_for(caller, &candidate, (hook, &config.settings)) {
             Ok(()) => Ok(None),
             Err(error @ SettingsError::Busy(_)) => Ok(Some(format!("spec.settings: {error}"))),
             Err(SettingsError::Refused(failure)) => {

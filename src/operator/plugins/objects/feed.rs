@@ -226,12 +226,13 @@ impl State {
             let known = Known { namespace: self.namespace.as_deref(), maps, pulled: self.pulls.pulled(name) };
             read::plugin(object, &known)
         };
-        let content = ObjectContent {
+        let mut content = ObjectContent {
             plugins: plugins.iter().map(|(name, object)| (name.clone(), of_plugin(name, object))).collect(),
-            policies: policies.iter().map(|(name, object)| (name.clone(), read::policy(object))).collect(),
             unreadable_plugins: unknown(&self.unreadable.plugins, plugins),
             unreadable: unknown(&self.unreadable.policies, policies),
+            ..ObjectContent::default()
         };
+        policies.iter().for_each(|(name, object)| read::add_policy(&mut content, name, object));
         let seen = SeenObjects { plugins: plugins.clone(), policies: policies.clone() };
         self.seen.send_if_modified(|before| {
             let changed = *before != seen;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use paddock_core::binding::Binding;
+use paddock_core::isolation::IsolationRule;
 use paddock_core::question::PluginRef;
 use paddock_plugin_host::Host;
 
@@ -91,6 +92,11 @@ impl ObjectLoader {
         of_policies.chain(of_unread).collect()
     }
 
+    /// The rules about isolation. There are none while the objects were never read, so that nothing is allowed.
+    pub(in crate::plugins) fn isolation(&self) -> Vec<IsolationRule> {
+        self.content.isolation.values().map(|object| object.rule.clone()).collect()
+    }
+
     /// The unknown objects by the names under which they appear among the plugins, each with the reason. An unknown object
     /// may be a policy of any hook, so every hook fails by its default policy.
     fn unknown(&self, error: fn(&Unread) -> &String) -> impl Iterator<Item = (String, &String)> {
@@ -103,6 +109,7 @@ impl ObjectLoader {
         match content {
             Ok(content) => {
                 (self.unread, self.is_known) = (None, true);
+                log_rules(&self.content, &content);
                 self.content = content;
                 self.update(now);
             }
@@ -168,5 +175,18 @@ impl ObjectLoader {
         former.keys().for_each(|name| tracing::info!(policy = name, "SandboxPolicy removed"));
         let after = self.in_use();
         self.replaced.extend(before.into_iter().filter(|plugin| !after.contains(plugin)));
+    }
+}
+
+/// Logs the rules about isolation that begin or end.
+fn log_rules(before: &ObjectContent, after: &ObjectContent) {
+    for (name, object) in &after.isolation {
+        if before.isolation.get(name).map(|former| &former.rule) != Some(&object.rule) {
+            let IsolationRule { allow, runtime_classes, .. } = &object.rule;
+            tracing::info!(policy = name, ?allow, ?runtime_classes, "rules about isolation in force");
+        }
+    }
+    for name in before.isolation.keys().filter(|name| !after.isolation.contains_key(*name)) {
+        tracing::info!(policy = name, "rules about isolation removed");
     }
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use k8s_openapi::ByteString;
 use kube::ResourceExt as _;
 use paddock_api::document::Document;
-use paddock_api::{ConfigMapKey, SandboxPlugin, SandboxPolicy, SandboxPolicySpec};
+use paddock_api::{ConfigMapKey, Hook, SandboxPlugin, SandboxPolicy, SandboxPolicySpec};
+use paddock_core::isolation::IsolationRule;
 use paddock_plugin_host::BUILT_INS;
+use paddock_registry::Digest;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
-use super::{Component, Fault, FaultReason, PluginObject, PolicyObject};
+use super::{Component, Fault, FaultReason, IsolationObject, ObjectContent, PluginObject, PolicyObject};
 use crate::plugins::registry::Pulled;
 use crate::plugins::source::Content;
 
@@ -30,8 +31,7 @@ struct ConfigMapData {
 pub(super) fn components(object: &Document) -> Components {
     let data: Option<ConfigMapData> = serde_json::from_str(object.text.get()).ok();
     let values = data.and_then(|data| data.binary_data).unwrap_or_default();
-    let content = |bytes: Vec<u8>| Content { sum: Sha256::digest(&bytes).into(), bytes: bytes.into() };
-    Arc::new(values.into_iter().map(|(key, value)| (key, content(value.0))).collect())
+    Arc::new(values.into_iter().map(|(key, value)| (key, Content::of(value.0))).collect())
 }
 
 /// An object of a kind, or the reason why it cannot be read.
@@ -124,26 +124,39 @@ fn of_built_in(name: &str) -> Result<Content, String> {
         let names: Vec<&str> = BUILT_INS.iter().map(|built_in| built_in.name).collect();
         format!("spec.source.builtIn.name: must be one of {}", names.join(", "))
     })?;
-    Ok(Content { bytes: found.component.into(), sum: Sha256::digest(found.component).into() })
+    Ok(Content::of(found.component))
 }
 
-/// The parts of a SandboxPolicy.
-pub(super) fn policy(object: &SandboxPolicy) -> PolicyObject {
-    PolicyObject {
-        uid: object.uid().unwrap_or_default(),
-        generation: object.metadata.generation.unwrap_or_default(),
-        plugin: object.spec.plugin.clone(),
-        hook: object.spec.hook,
-        mode: object.spec.mode.unwrap_or_default(),
-        config: config(&object.spec),
-    }
+/// Adds the parts of a SandboxPolicy of this name. A policy that neither binds a plugin nor has rules, which the schema
+/// refuses, counts as unreadable.
+pub(super) fn add_policy(content: &mut ObjectContent, name: &str, object: &SandboxPolicy) {
+    let spec = &object.spec;
+    let (uid, generation) = (object.uid().unwrap_or_default(), object.metadata.generation.unwrap_or_default());
+    let error = match (IsolationRule::of(name, spec), &spec.plugin, spec.hook) {
+        (Ok(None), Some(plugin), Some(hook)) => {
+            let (plugin, mode, config) = (plugin.clone(), spec.mode.unwrap_or_default(), config(spec, hook));
+            content.policies.insert(name.to_owned(), PolicyObject { uid, generation, plugin, hook, mode, config });
+            return;
+        }
+        (Ok(Some(rule)), None, None) => {
+            let digest = Digest::of(json!(rule).to_string().as_bytes()).to_string();
+            content.isolation.insert(name.to_owned(), IsolationObject { uid, generation, rule, digest });
+            return;
+        }
+        (Ok(Some(_)), Some(_), _) | (Ok(Some(_)), None, Some(_)) | (Ok(None), None, _) | (Ok(None), Some(_), None) => {
+            "spec: exactly one of plugin, with its hook, and isolation must be given".to_owned()
+        }
+        (Err(error), _, _) => error,
+    };
+    content.unreadable.insert(name.to_owned(), error);
 }
 
-/// The spec of a policy as a configuration file of the plugin directory. Fields that are absent are left out.
-pub(super) fn config(spec: &SandboxPolicySpec) -> String {
+/// The spec of a policy of this hook as a configuration file of the plugin directory. Fields that are absent are left out.
+pub(super) fn config(spec: &SandboxPolicySpec, hook: Hook) -> String {
     let SandboxPolicySpec {
         plugin: _,
-        hook,
+        hook: _,
+        isolation: _,
         mode: _,
         order,
         namespace_selector,

@@ -30,11 +30,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::ObjectStates;
 use super::feed::{CONFIG_MAPS, Outages, PLUGINS, POLICIES, SeenObjects};
 use super::follow::{Followed, Update, follow};
 use super::status::{self, ReplicaEntry, Replicas};
 use super::usage::CallCounts;
+use super::{BoundState, Fault, LoadedState, ObjectStates};
 use crate::limits;
 use crate::write::{new_event, publish, reporter};
 
@@ -180,7 +180,8 @@ impl StatusReports {
             let before = plugin.status.clone().unwrap_or_default();
             let of_maps = outages.get(CONFIG_MAPS).filter(|_| plugin.spec.source.config_map.is_some());
             let is_unseen = outages.contains_key(PLUGINS);
-            let state = state.clone().during(outages.get(PLUGINS).or(of_maps));
+            let fault = Fault::during(outages.get(PLUGINS).or(of_maps), state.fault.as_ref());
+            let state = LoadedState { fault, ..state.clone() };
             let entry = status::plugin_entry(&own, &state, self.reporter.calls.of(name), now);
             let of_leader = |replicas: Option<&Replicas>| {
                 let after = status::of_plugin(plugin, replicas, now);
@@ -196,7 +197,7 @@ impl StatusReports {
             let Some(state) = state else { continue };
             let before = policy.status.clone().unwrap_or_default();
             let outage = outages.get(POLICIES);
-            let state = state.clone().during(outage);
+            let state = BoundState { fault: Fault::during(outage, state.fault.as_ref()), ..state.clone() };
             let entry = status::policy_entry(&own, &state, now);
             let of_leader = |replicas: Option<&Replicas>| {
                 let after = status::of_policy(policy, replicas, now);

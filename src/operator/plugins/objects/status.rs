@@ -257,7 +257,11 @@ pub(super) fn of_policy(policy: &SandboxPolicy, replicas: Option<&Replicas>, now
             (false, reason, format!("{message}. {effect} (on {name})"))
         }
         Together::Same { .. } => {
-            (true, reason::BOUND, format!("SandboxPlugin {} decides with these settings", policy.spec.plugin))
+            let message = policy.spec.plugin.as_ref().map_or_else(
+                || "the rules about isolation are in force".to_owned(),
+                |plugin| format!("SandboxPlugin {plugin} decides with these settings"),
+            );
+            (true, reason::BOUND, message)
         }
     };
     let ready = NewCondition::new(condition::READY, holds, reason, truncate(&message, MESSAGE_CHARS));
@@ -423,6 +427,15 @@ mod tests {
             let ready = &status.conditions[0];
             assert_eq!(ready.reason, expected.0);
             assert!(ready.message.contains(expected.1), "{}", ready.message);
+        }
+        // Rules about isolation have no plugin, and are Ready when all replicas have the same.
+        policy.spec = serde_json::from_value(serde_json::json!({ "isolation": { "allow": ["hostPath"] } })).unwrap();
+        for (digests, expected) in [(["1", "1"], "Bound"), (["1", "2"], "WaitingForReplicas")] {
+            let replicas = [("a/x", digests[0]), ("b/x", digests[1])];
+            let replicas = replicas.map(|(name, digest)| entry(name, 2, Some(digest), None)).to_vec();
+            policy.status = Some(SandboxPolicyStatus { replicas, ..SandboxPolicyStatus::default() });
+            let ready = of_policy(&policy, None, Timestamp::UNIX_EPOCH).conditions.remove(0);
+            assert_eq!(ready.reason, expected, "{}", ready.message);
         }
     }
 }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use paddock_core::binding::{Binding, Mode};
+use paddock_core::isolation::HostAccess;
 use paddock_core::question::{Caller, Hook, PluginRef};
 use paddock_guests::{ALLOWED_IMAGES, ASK_FOR_WASI, POOL_FIXED};
 use paddock_plugin_host::{Host, HostConfig};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::read::{self, Components, Known};
@@ -39,7 +39,7 @@ struct World {
 }
 
 fn content(bytes: &[u8]) -> Content {
-    Content { bytes: bytes.into(), sum: Sha256::digest(bytes).into() }
+    Content::of(bytes)
 }
 
 impl World {
@@ -79,16 +79,15 @@ impl World {
             let known = Known { namespace: Some("sys"), maps: Ok(&self.maps), pulled: self.pulled.get(name) };
             (name.clone(), read::plugin(&plugin, &known))
         });
-        let policies = self.policies.iter().map(|(name, spec)| {
-            let policy = serde_json::from_value(object(name, format!("uid-{name}"), spec)).unwrap();
-            (name.clone(), read::policy(&policy))
-        });
-        let content = ObjectContent {
+        let mut content = ObjectContent {
             plugins: plugins.collect(),
-            policies: policies.collect(),
             unreadable_plugins: self.unreadable.clone(),
-            unreadable: BTreeMap::new(),
+            ..ObjectContent::default()
         };
+        for (name, spec) in &self.policies {
+            let policy = serde_json::from_value(object(name, format!("uid-{name}"), spec)).unwrap();
+            read::add_policy(&mut content, name, &policy);
+        }
         self.loaders.apply_objects(Ok(content), self.now);
         self
     }
@@ -378,6 +377,51 @@ fn objects_that_were_never_read_let_every_hook_fail_and_later_errors_change_noth
 }
 
 #[test]
+fn rules_about_isolation_are_in_force_until_the_policy_is_removed() {
+    let mut world = World::new();
+    let rules = |world: &World| -> Vec<(String, Vec<&'static str>)> {
+        let rules = world.loaders.bindings().isolation().to_vec();
+        rules.into_iter().map(|rule| (rule.policy, rule.allow.iter().map(HostAccess::as_str).collect())).collect()
+    };
+    assert_eq!(rules(&world), []);
+    let open = |fields: &[&str]| {
+        let selector = json!({ "matchLabels": { "team": "red" } });
+        json!({ "namespaceSelector": selector, "isolation": { "allow": fields } })
+    };
+    let before = world.policy("open", open(&["hostPath"])).look().bound("open");
+    assert_eq!(rules(&world), [("open".to_owned(), vec!["hostPath"])]);
+    assert!(before.fault.is_none() && before.uid == "uid-open", "{before:?}");
+    assert!(before.digest.as_ref().is_some_and(|digest| digest.len() == "sha256:".len() + 64), "{before:?}");
+    let after = world.policy("open", open(&["hostPath", "hostPID"])).look().bound("open");
+    assert_eq!(rules(&world), [("open".to_owned(), vec!["hostPath", "hostPID"])]);
+    assert_ne!(before.digest, after.digest, "the replicas that know the new rules are told apart");
+    assert!(world.bindings(Hook::Admission).iter().all(|binding| binding.built_in), "no plugin is asked");
+    world.loaders.apply_objects(Err("timeout".to_owned()), world.now);
+    assert_eq!(rules(&world).len(), 1, "the rules that are known stay in force");
+    world.policies.clear();
+    assert_eq!(rules(world.look()), []);
+}
+
+/// The schema refuses such policies. They could be about any hook.
+#[test]
+fn policy_of_no_form_allows_nothing_and_lets_every_hook_fail() {
+    let isolation = json!({ "allow": ["hostPath"] });
+    for spec in [
+        json!({ "plugin": "p", "hook": "idle", "isolation": isolation }),
+        json!({ "hook": "idle", "isolation": isolation }),
+        json!({ "plugin": "p" }),
+        json!({}),
+    ] {
+        let mut world = World::new();
+        world.policy("odd", spec.clone()).look();
+        assert!(world.loaders.bindings().isolation().is_empty(), "{spec}");
+        for hook in Hook::ALL {
+            assert!(world.bindings(hook)[0].not_loaded.is_some(), "{spec}: {}", hook.as_str());
+        }
+    }
+}
+
+#[test]
 fn check_of_a_policy_names_the_field_and_asks_only_loaded_plugins() {
     let mut world = World::new();
     world.plugin("images", ALLOWED_IMAGES).look();
@@ -393,6 +437,7 @@ fn check_of_a_policy_names_the_field_and_asks_only_loaded_plugins() {
     let mut selected = images(json!({ "registries": ["ghcr.io"] }));
     selected["objectSelector"] = json!({ "matchExpressions": [{ "key": "a", "operator": "In" }] });
     assert_eq!(checked(selected).unwrap_err().field, "spec.objectSelector.matchExpressions[0].values");
+    assert_eq!(checked(json!({ "isolation": { "allow": ["hostPath"] } })), Ok(None), "no plugin knows these rules");
     let mut absent = images(json!({ "any": 1 }));
     absent["plugin"] = "absent".into();
     assert!(checked(absent).unwrap().is_some_and(|warning| warning.contains("absent")));

@@ -83,7 +83,7 @@ mod tests {
     const POLL: Duration = Duration::from_secs(60);
 
     fn image(digest: &str, warning: Option<&str>) -> Component {
-        let content = Content { bytes: Vec::new().into(), sum: [0; 32] };
+        let content = Content::of(*b"component");
         let image = Image { digest: digest.to_owned(), warning: warning.map(str::to_owned) };
         Component { content, image: Some(image) }
     }

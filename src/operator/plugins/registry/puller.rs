@@ -163,7 +163,7 @@ impl Attempt<'_> {
         let Artifact { component, component_digest, .. } =
             self.puller.remote.pull(&at, as_user).await.map_err(|error| self.fault(&error))?;
         // The client has compared the bytes with the digest. The copy of a large component takes some milliseconds.
-        Ok(blocking(move || Content { sum: component_digest.sum(), bytes: component.as_ref().into() }).await)
+        Ok(blocking(move || Content { digest: component_digest, bytes: component.as_ref().into() }).await)
     }
 
     /// Waits for the answer to a small request.

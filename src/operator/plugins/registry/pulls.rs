@@ -1,9 +1,10 @@
 //! The images of all SandboxPlugins, each with a task that follows it.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures::{Stream, stream};
+use futures::{FutureExt as _, Stream, stream};
 use kube::ResourceExt as _;
 use paddock_api::{OciImage, SandboxPlugin};
 use tokio::sync::mpsc;
@@ -14,7 +15,7 @@ use super::progress::{Found, Progress};
 use super::puller::{PullCount, Puller, reference};
 use super::verification::Demands;
 use crate::limits;
-use crate::plugins::objects::{Component, Fault};
+use crate::plugins::objects::{Component, Fault, FaultReason};
 
 /// The image that a SandboxPlugin names, and the conditions for its use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,7 +137,11 @@ impl Following {
         let mut progress = Progress::new(puller.poll(), is_pinned);
         let mut random = fastrand::Rng::new();
         loop {
-            let result = puller.attempt(&wanted.image, &demands, progress.component()).await;
+            let attempt = puller.attempt(&wanted.image, &demands, progress.component());
+            // A panic about the answers of one registry would end the updates of the image unseen.
+            let result = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| {
+                Err(Fault::new(FaultReason::Unreachable, "the attempt to pull the image panicked; the log says why"))
+            });
             let outcome = match &result {
                 Ok(Found::New(_)) => "Pulled",
                 Ok(Found::Same) => "Unchanged",

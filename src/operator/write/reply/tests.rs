@@ -2,6 +2,7 @@
 
 use paddock_api::kind::Kind;
 use paddock_core::plan::Reason;
+use paddock_core::text::MESSAGE_BYTES;
 use serde_json::json;
 
 use super::*;
@@ -110,6 +111,19 @@ fn refusals_for_good_and_for_now() {
     assert_eq!(read_with(&create(), 429, busy.as_bytes(), Some("5")), "busy; busy for 5s");
     assert_eq!(read_with(&create(), 429, b"Too many requests, please try again later.\n", None), "busy; busy");
     assert_eq!(read(&create(), 503, &refusal(503, "ServiceUnavailable")), "busy; busy");
+}
+
+#[test]
+fn message_of_a_refusal_is_short() {
+    for code in [404, 422] {
+        let mut body = refusal(code, "Invalid");
+        body["message"] = "x".repeat(60_000).into();
+        let body = body.to_string();
+        let reply =
+            Reply::read(&create(), StatusCode::from_u16(code).unwrap(), &HeaderMap::new(), body.as_bytes(), |_| None);
+        let Outcome::Rejected { message, .. } = reply.outcome else { panic!("{code}: {:?}", reply.outcome) };
+        assert!(message.len() <= MESSAGE_BYTES, "{code}: {} bytes", message.len());
+    }
 }
 
 /// Each refusal has the form in which the API server writes it.

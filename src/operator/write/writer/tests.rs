@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
 use jiff::Timestamp;
 use paddock_api::kind::{Key, Kind};
+use paddock_core::plan::StartKind;
 use paddock_core::settings::Settings;
 use paddock_core::world::World;
 use serde_json::{Value, json};
@@ -126,7 +127,7 @@ fn plan(steps: &[&[&str]]) -> Plan {
 #[tokio::test]
 async fn what_was_stored_is_known_before_any_watch_says_so() {
     let bench = bench(Fence::open(), |_, body| ok(body)).await;
-    assert_eq!(bench.writer.execute(&plan(&[&["a"], &["b"]])).await, Progress::Stored);
+    assert_eq!(bench.writer.execute(&plan(&[&["a"], &["b"]]), None).await, Progress::Stored);
     for name in ["a", "b"] {
         let key = Key::new(Kind::Pod, "ns", name);
         assert_eq!(bench.world.read(|world| world.get(&key).unwrap().meta.version), 5);
@@ -139,13 +140,13 @@ async fn operations_of_one_step_go_out_together() {
     // The server answers neither operation before both have arrived.
     let barrier = Arc::new(Barrier::new(2));
     let bench = bench(Fence::open(), move |_, _| Reaction::Meet(barrier.clone())).await;
-    assert_eq!(bench.writer.execute(&plan(&[&["a", "b"]])).await, Progress::Stored);
+    assert_eq!(bench.writer.execute(&plan(&[&["a", "b"]]), None).await, Progress::Stored);
 }
 
 #[tokio::test]
 async fn a_step_does_not_begin_unless_the_one_before_was_stored() {
     let bench = bench(Fence::open(), |_, _| refuse(422, "Invalid", None)).await;
-    let progress = bench.writer.execute(&plan(&[&["a"], &["b"]])).await;
+    let progress = bench.writer.execute(&plan(&[&["a"], &["b"]]), None).await;
     assert_eq!(progress, Progress::Stopped(Done::Failed { at_least: None }));
     assert_eq!(*bench.seen.lock().unwrap(), ["POST /api/v1/namespaces/ns/pods"]);
 }
@@ -153,8 +154,8 @@ async fn a_step_does_not_begin_unless_the_one_before_was_stored() {
 #[tokio::test]
 async fn a_plan_that_is_out_of_date_is_not_begun() {
     let bench = bench(Fence::open(), |_, body| ok(body)).await;
-    assert_eq!(bench.writer.execute(&plan(&[&["a"]])).await, Progress::Stored);
-    assert_eq!(bench.writer.execute(&plan(&[&["a"]])).await, Progress::Stale);
+    assert_eq!(bench.writer.execute(&plan(&[&["a"]]), None).await, Progress::Stored);
+    assert_eq!(bench.writer.execute(&plan(&[&["a"]]), None).await, Progress::Stale);
     assert_eq!(bench.seen.lock().unwrap().len(), 1);
 }
 
@@ -162,7 +163,7 @@ async fn a_plan_that_is_out_of_date_is_not_begun() {
 async fn a_name_that_is_taken_and_a_conflict_are_looked_at_again() {
     for reason in ["AlreadyExists", "Conflict"] {
         let bench = bench(Fence::open(), move |_, _| refuse(409, reason, None)).await;
-        assert_eq!(bench.writer.execute(&plan(&[&["a"]])).await, Progress::Stopped(Done::Again));
+        assert_eq!(bench.writer.execute(&plan(&[&["a"]]), None).await, Progress::Stopped(Done::Again));
     }
 }
 
@@ -170,7 +171,7 @@ async fn a_name_that_is_taken_and_a_conflict_are_looked_at_again() {
 async fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
     let bench = bench(Fence::open(), |_, _| refuse(429, "TooManyRequests", Some("2"))).await;
     let at_least = Some(Duration::from_secs(2));
-    assert_eq!(bench.writer.execute(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { at_least }));
+    assert_eq!(bench.writer.execute(&plan(&[&["a"]]), None).await, Progress::Stopped(Done::Failed { at_least }));
     assert_eq!(bench.writer.limiter.load().0, limits::WRITE_CONCURRENCY.0 / 2);
 }
 
@@ -178,7 +179,7 @@ async fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
 async fn a_write_that_is_never_answered_ends_and_counts_as_perhaps_stored() {
     let bench = bench(Fence::open(), |_, _| Reaction::Never).await;
     let start = Instant::now();
-    assert!(matches!(bench.writer.execute(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { .. })));
+    assert!(matches!(bench.writer.execute(&plan(&[&["a"]]), None).await, Progress::Stopped(Done::Failed { .. })));
     assert_eq!(start.elapsed().as_secs(), limits::WRITE_TIMEOUT.as_secs());
     let text = String::from_utf8(bench.writer.metrics.text().unwrap()).unwrap();
     assert!(text.contains(r#"paddock_writes_total{kind="Pod",outcome="unknown",reason="PodMissing",verb="create"} 1"#));
@@ -192,14 +193,14 @@ async fn a_server_that_is_not_there_stored_nothing() {
     let url = format!("http://{}", socket.local_addr().unwrap());
     let bench = at(&url, Fence::open(), Arc::default());
     for _ in 0..2 {
-        assert!(matches!(bench.writer.execute(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { .. })));
+        assert!(matches!(bench.writer.execute(&plan(&[&["a"]]), None).await, Progress::Stopped(Done::Failed { .. })));
     }
 }
 
 #[tokio::test]
 async fn without_the_right_to_write_nothing_is_sent() {
     let bench = bench(Fence::closed(), |_, body| ok(body)).await;
-    assert!(matches!(bench.writer.execute(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { .. })));
+    assert!(matches!(bench.writer.execute(&plan(&[&["a"]]), None).await, Progress::Stopped(Done::Failed { .. })));
     assert!(bench.seen.lock().unwrap().is_empty());
 }
 
@@ -209,7 +210,7 @@ async fn a_write_does_not_outlast_the_right_to_it() {
     let start = Instant::now();
     fence.extend(start + Duration::from_secs(2));
     let bench = bench(fence, |_, _| Reaction::Never).await;
-    assert!(matches!(bench.writer.execute(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { .. })));
+    assert!(matches!(bench.writer.execute(&plan(&[&["a"]]), None).await, Progress::Stopped(Done::Failed { .. })));
     assert_eq!(start.elapsed().as_secs(), 2);
 }
 
@@ -252,7 +253,7 @@ async fn an_object_gets_no_controller_that_is_terminating_gone_or_another_one() 
         };
         let op = Op { key: object.key.clone(), reason: Reason::Adopted, action };
         let _ = bench.world.observe(paddock_core::world::Observed::Applied(object), Timestamp::now());
-        let progress = bench.writer.execute(&Plan { steps: vec![vec![op]], ..Plan::default() }).await;
+        let progress = bench.writer.execute(&Plan { steps: vec![vec![op]], ..Plan::default() }, None).await;
         let (end, requests): (_, &[&str]) =
             if adopted { (Progress::Stored, &[READ, PATCH]) } else { (Progress::Stopped(Done::Again), &[READ]) };
         assert_eq!(
@@ -279,7 +280,7 @@ async fn patched(reason: Reason) -> (Progress, Queue, Instant) {
     queue.open(true);
     let action = Action::Patch { uid: "u1".into(), resource_version: Some("1".into()), status: false, body: json!({}) };
     let plan = Plan { steps: vec![vec![Op { key, reason, action }]], ..Plan::default() };
-    let progress = bench.writer.execute(&plan).await;
+    let progress = bench.writer.execute(&plan, None).await;
     let replied = *replied.lock().unwrap();
     (progress, queue, replied)
 }
@@ -294,6 +295,31 @@ async fn a_sandbox_that_a_claim_took_is_looked_at_a_moment_later_and_any_other_a
     assert_eq!((progress, &*later.key.name), (Progress::Stored, "s"));
     // The key must not come sooner, but on a busy machine it may come any time later.
     assert!(replied.elapsed() >= limits::CLAIM_FOLLOW_UP_DELAY, "looked at after {:?}", replied.elapsed());
+}
+
+#[tokio::test]
+async fn start_of_a_claim_counts_for_its_pool_when_the_api_server_has_stored_it() {
+    let pool = json!({
+        "metadata": {
+            "name": "p", "namespace": "ns", "uid": "p1", "resourceVersion": "1",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
+        "spec": { "replicas": 1, "sandboxTemplateRef": { "name": "t" } },
+    });
+    let pool = paddock_core::object::Object::from_json(Kind::Pool, pool).unwrap();
+    for (is_stored, count) in [(true, 1), (false, 0)] {
+        let answer =
+            move |_: &Method, body: &Value| if is_stored { ok(body) } else { refuse(409, "AlreadyExists", None) };
+        let bench = bench(Fence::open(), answer).await;
+        bench.writer.metrics.applied(&pool, Timestamp::now());
+        let start = ClaimStart { kind: StartKind::NoneReady, pools: vec![pool.key.clone()] };
+        // The other operations of the plan start nothing.
+        let step = vec![Op { reason: Reason::ColdStart, ..create("c") }, create("other")];
+        let _ = bench.writer.execute(&Plan { steps: vec![step], start: Some(start), ..Plan::default() }, None).await;
+        let text = String::from_utf8(bench.writer.metrics.text().unwrap()).unwrap();
+        let line = format!("paddock_pool_claims_total{{namespace=\"ns\",pool=\"p\",start=\"none-ready\"}} {count}");
+        assert!(text.lines().any(|l| l == line), "{line} is not in:\n{text}");
+    }
 }
 
 #[tokio::test]
@@ -315,7 +341,7 @@ async fn what_a_claim_leaves_to_be_done_waits_until_its_plan_has_ended() {
     // Any second write can represent the claim's status.
     let plan = Plan { steps: vec![vec![take], vec![create("second")]], ..Plan::default() };
     let writer = bench.writer;
-    let acting = tokio::spawn(async move { writer.execute(&plan).await });
+    let acting = tokio::spawn(async move { writer.execute(&plan, None).await });
     let meanwhile = tokio::time::timeout(limits::CLAIM_FOLLOW_UP_DELAY * 5, queue.next()).await;
     assert!(
         meanwhile.is_err(),
@@ -334,9 +360,12 @@ async fn what_a_claim_leaves_to_be_done_waits_until_its_plan_has_ended() {
 
 #[tokio::test]
 async fn few_writes_of_large_objects_are_under_way_at_the_same_time() {
-    for (creates, size, most) in
-        [(false, 10, 12), (false, 200_000, limits::LARGE_WRITES), (true, 10, 12), (true, 200_000, limits::LARGE_WRITES)]
-    {
+    for (creates, size, most) in [
+        (false, 10, 12),
+        (false, 200_000, limits::LARGE_OBJECTS),
+        (true, 10, 12),
+        (true, 200_000, limits::LARGE_OBJECTS),
+    ] {
         let count = Arc::new(Mutex::new((0, 0)));
         let counted = count.clone();
         let bench = bench(Fence::open(), move |_, _| Reaction::Counted(counted.clone())).await;
@@ -359,7 +388,7 @@ async fn few_writes_of_large_objects_are_under_way_at_the_same_time() {
             Op { key, reason: Reason::MetadataChanged, action }
         };
         let step: Vec<Op> = (0..12).map(write).collect();
-        bench.writer.execute(&Plan { steps: vec![step], ..Plan::default() }).await;
+        bench.writer.execute(&Plan { steps: vec![step], ..Plan::default() }, None).await;
         assert_eq!(bench.seen.lock().unwrap().len(), 12);
         let (left, at_once) = *count.lock().unwrap();
         assert!(left == 0 && at_once <= most && at_once > 1, "{at_once} of {most} with {size} bytes");
@@ -367,35 +396,74 @@ async fn few_writes_of_large_objects_are_under_way_at_the_same_time() {
 }
 
 #[tokio::test]
+async fn reconcile_of_a_large_object_has_a_place_and_sends_its_large_writes_in_turn() {
+    let count = Arc::new(Mutex::new((0, 0)));
+    let counted = count.clone();
+    let bench = bench(Fence::open(), move |_, _| Reaction::Counted(counted.clone())).await;
+    let document = |name: &str, size: usize| {
+        let metadata = json!({
+            "name": name, "namespace": "ns", "uid": name, "resourceVersion": "1",
+            "annotations": { "a": "x".repeat(size) },
+        });
+        json!({ "metadata": metadata, "spec": { "podTemplate": { "spec": { "containers": [] } } } })
+    };
+    let keys = [("small", 10), ("a", 200_000), ("b", 200_000), ("c", 200_000)].map(|(name, size)| {
+        let object = paddock_core::object::Object::from_json(Kind::Sandbox, document(name, size)).unwrap();
+        let key = object.key.clone();
+        let _ = bench.world.observe(paddock_core::world::Observed::Applied(object), Timestamp::now());
+        key
+    });
+    assert!(bench.writer.place(&keys[0]).await.is_none(), "a small object needs no place");
+    let mut places = Vec::new();
+    for key in &keys[1..=limits::LARGE_OBJECTS] {
+        places.push(bench.writer.place(key).await.unwrap());
+    }
+    assert!(bench.writer.place(&keys[3]).now_or_never().is_none(), "all places are taken");
+    let create = |n: usize| {
+        let name = format!("p{n}");
+        let body = json!({ "metadata": document(&name, 200_000)["metadata"], "spec": { "containers": [] } });
+        let action = Action::Create { body };
+        Op { key: Key::new(Kind::Pod, "ns", name), reason: Reason::PodMissing, action }
+    };
+    let plan = Plan { steps: vec![(0..3).map(create).collect()], ..Plan::default() };
+    // The reconcile has a place, so its writes wait for no other one.
+    assert_eq!(bench.writer.execute(&plan, places.first()).await, Progress::Stored);
+    assert_eq!(*count.lock().unwrap(), (0, 1), "the writes under way, and the most of them");
+}
+
+#[tokio::test]
 async fn large_writes_of_namespaces_take_turns() {
-    let room = crate::limiter::WriteLimiter::fixed(limits::LARGE_WRITES);
+    let room = crate::limiter::WriteLimiter::fixed(limits::LARGE_OBJECTS);
     let enter = async |namespace: &str, n: usize| {
         let key = Key::new(Kind::Pod, namespace, format!("p-{n}"));
         room.enter(crate::limiter::Urgency::Normal, &key).await
     };
     let mut held = Vec::new();
-    for n in 0..limits::LARGE_WRITES {
+    for n in 0..limits::LARGE_OBJECTS {
         held.push(enter("hostile", n).await);
     }
     let waiting = join_all((0..100).map(|n| enter("hostile", n)));
     let good = enter("good", 0);
     tokio::pin!(waiting, good);
     assert!((&mut waiting).now_or_never().is_none() && (&mut good).now_or_never().is_none(), "there is no room");
-    held.truncate(limits::LARGE_WRITES - 2);
+    held.truncate(limits::LARGE_OBJECTS - 2);
     let _ = (&mut waiting).now_or_never();
     assert!(good.now_or_never().is_some(), "one of two places that became free");
 }
 
 #[test]
-fn a_resume_by_the_schedule_comes_after_what_people_wait_for() {
-    for (reason, urgency) in [
-        (Reason::Claimed, Urgency::Claim),
-        (Reason::PodMissing, Urgency::Normal),
-        (Reason::DrainSuspended, Urgency::Normal),
-        (Reason::ScheduledWake, Urgency::Background),
+fn what_happens_by_the_clock_comes_after_what_people_wait_for() {
+    for (kind, reason, urgency) in [
+        (Kind::Sandbox, Reason::Claimed, Urgency::Claim),
+        (Kind::Sandbox, Reason::PodMissing, Urgency::Normal),
+        (Kind::Sandbox, Reason::DrainSuspended, Urgency::Normal),
+        (Kind::Sandbox, Reason::ScheduledWake, Urgency::Background),
+        (Kind::Claim, Reason::StatusChanged, Urgency::Claim),
+        (Kind::Claim, Reason::Expired, Urgency::Normal),
+        (Kind::Claim, Reason::TtlPassed, Urgency::Background),
     ] {
         let action = Action::Patch { uid: "u".to_owned(), resource_version: None, status: false, body: json!({}) };
-        let op = Op { key: Key::new(Kind::Sandbox, "ns", "a"), reason, action };
+        let op = Op { key: Key::new(kind, "ns", "a"), reason, action };
         assert_eq!(super::urgency(&op), urgency, "{reason}");
     }
 }

@@ -89,7 +89,7 @@ fn a_writer_that_reads_is_found() {
 #[test]
 fn observation_outside_the_watch_is_found() {
     let good = "use paddock_core::Observed; struct SharedWorld(Observed); impl Watch { fn a(_: Observed) {} } impl \
-                CpuUseLists { fn a(_: Observed) {} }";
+                CpuUseLists { fn a(_: Observed) {} } impl ConnectionRounds { fn a(_: Observed) {} }";
     assert_eq!(observations(&project(good)).unwrap(), Vec::<String>::new());
     let bad = format!("{good} fn reply() {{ let _ = vec![paddock_core::Observed::Gone]; }}");
     assert_eq!(observations(&project(&bad)).unwrap().len(), 1);

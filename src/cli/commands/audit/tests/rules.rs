@@ -116,6 +116,42 @@ fn access_to_the_host_is_an_error_of_generated_code_in_every_kind() {
 }
 
 #[test]
+fn policies_allow_fields_and_limit_classes_in_the_namespaces_that_they_select() {
+    let policy = |selector: Value| {
+        json!({
+            "apiVersion": "policy.paddock.dev/v1alpha1", "kind": "SandboxPolicy", "metadata": { "name": "open" },
+            "spec": { "namespaceSelector": selector, "isolation": { "allow": ["hostPID"], "runtimeClasses": ["gvisor"] } },
+        })
+    };
+    let by_name = policy(json!({ "matchLabels": { "kubernetes.io/metadata.name": "default" } }));
+    let by_team = policy(json!({ "matchLabels": { "team": "red" } }));
+    let namespace = |team: &str| {
+        let metadata = json!({ "name": "default", "labels": { "team": team } });
+        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata })
+    };
+    let (access, class_of) = ("host-access", "runtime-class");
+    for (objects, name, expected) in [
+        (vec![], "gvisor", &[access][..]),
+        (vec![by_name.clone()], "gvisor", &[]),
+        (vec![by_name], "kata", &[class_of]),
+        // The labels of the namespace are not known, so the policy allows nothing and limits.
+        (vec![by_team.clone()], "gvisor", &[access]),
+        (vec![by_team.clone()], "kata", &[access, class_of]),
+        (vec![by_team.clone(), namespace("red")], "gvisor", &[]),
+        (vec![by_team.clone(), namespace("red")], "later", &[class_of]),
+        (vec![by_team, namespace("blue")], "kata", &[access]),
+    ] {
+        for (workload, _) in workloads(&spec(&json!({ "runtimeClassName": name, "hostPID": true })), true) {
+            let known = [class("gvisor", "runsc"), class("kata", "kata")];
+            let report = audited(known.into_iter().chain(objects.clone()).chain([workload.clone()]), Source::Manifests);
+            let mut rules: Vec<&str> = isolation(&report).into_iter().map(|(rule, _)| rule).collect();
+            rules.sort_unstable();
+            assert_eq!(rules, expected, "{name} {objects:?} {workload}");
+        }
+    }
+}
+
+#[test]
 fn generated_code_needs_a_runtime_class_that_isolates() {
     let gvisor = || class("gvisor", "runsc");
     for (classes, name, source, of_pods, of_own) in [

@@ -57,8 +57,10 @@ async fn a_lease_that_is_renewed_elsewhere_keeps_everybody_waiting_until_it_is_r
         let start = Instant::now();
         let [a, b] = &mut replicas;
         tokio::select! { _ = a.leads() => {}, _ = b.leads() => {} }
-        let most = if ends == "expired" { TIMING.lease } else { Duration::ZERO } + TIMING.retry * 3;
-        assert!(start.elapsed() < most, "{ends}: {:?}", start.elapsed());
+        // The holder of a deleted Lease may not have noticed it yet.
+        let least = if ends == "released" { Duration::ZERO } else { TIMING.lease };
+        let took = start.elapsed();
+        assert!(took >= least && took < least + TIMING.retry * 3, "{ends}: {took:?}");
     }
 }
 

@@ -46,7 +46,7 @@ async fn process_without_an_election_does_not_act_while_a_lease_is_held_in_any_n
                     }
                     "deleted" => {
                         server.delete_in(namespace, lease);
-                        Duration::ZERO
+                        Duration::from_secs(*expires)
                     }
                     _ => Duration::from_secs(*expires),
                 };

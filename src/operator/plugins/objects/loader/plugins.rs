@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use paddock_core::question::PluginRef;
 use paddock_plugin_host::{BUILT_INS, Candidate, Host, LoadError, Source};
+use paddock_registry::Digest;
 
 use crate::limits;
 use crate::plugins::cache::{CachedImage, PluginCache};
@@ -40,7 +41,7 @@ pub(super) struct LoadedPlugin {
 /// The facts that were tried last, so that the same component is not tried again.
 #[derive(PartialEq)]
 struct Tried {
-    component: Result<[u8; 32], Fault>,
+    component: Result<Digest, Fault>,
     digest: Option<String>,
     limits: String,
     is_taken: bool,
@@ -138,7 +139,7 @@ impl ComponentLoader {
             LoadedPlugin { uid: object.uid.clone(), ..LoadedPlugin::default() }
         };
         let tried = Tried {
-            component: object.component.as_ref().map(|component| component.content.sum).map_err(Clone::clone),
+            component: object.component.as_ref().map(|found| found.content.digest.clone()).map_err(Clone::clone),
             digest: object.digest.clone(),
             limits: object.limits.clone(),
             is_taken,
@@ -230,8 +231,8 @@ impl ComponentLoader {
             return Err(Refused::new(FaultReason::NameTaken, message));
         }
         let component = object.component.as_ref().map_err(|fault| Refused { fault: fault.clone(), retry: false })?;
-        let digest = component.content.digest();
-        if let Some(wanted) = object.digest.as_ref().filter(|wanted| **wanted != digest) {
+        let digest = &component.content.digest;
+        if let Some(wanted) = object.digest.as_ref().filter(|wanted| *wanted != digest.as_str()) {
             let message = format!("spec.digest: is {wanted}, but the component of {} has {digest}", object.location);
             return Err(Refused::new(FaultReason::DigestMismatch, message));
         }
@@ -259,13 +260,13 @@ impl ComponentLoader {
         }
         let image = image.map(|image| Image { digest: image.digest.clone(), warning: None });
         let content = cache.files(&key)?.component?.content.ok()?;
-        let digest = content.digest();
-        if object.digest.as_ref().is_some_and(|wanted| *wanted != digest) {
+        let digest = &content.digest;
+        if object.digest.as_ref().is_some_and(|wanted| wanted != digest.as_str()) {
             return None;
         }
         match self.prepare(name, &content.bytes, &object.limits) {
             Ok(candidate) => {
-                tracing::warn!(plugin = name, digest, "last good version in use");
+                tracing::warn!(plugin = name, %digest, "last good version in use");
                 self.host.admit(candidate.clone());
                 Some((candidate, image))
             }

@@ -34,7 +34,11 @@ impl ObjectLoader {
             };
             Some((name.clone(), state))
         });
-        ObjectStates { plugins: plugins.collect(), policies: policies.collect() }
+        let rules = self.content.isolation.iter().map(|(name, object)| {
+            let (uid, digest) = (object.uid.clone(), Some(object.digest.clone()));
+            (name.clone(), BoundState { uid, generation: object.generation, digest, fault: None })
+        });
+        ObjectStates { plugins: plugins.collect(), policies: policies.chain(rules).collect() }
     }
 
     /// The state of every object in the form of the debug pages and metrics. A policy is listed only if it has a fault.
