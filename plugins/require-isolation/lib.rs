@@ -63,7 +63,11 @@ fn review(
         return warned(Some(format!("this {kind} runs generated code without isolation: make it anew to isolate it")));
     }
     if let Some((pointer, class)) = refused {
-        let what = format!("{} is {class:?}, which does not isolate from the host's kernel", field(pointer));
+        let why = match known(&question.classes, class) {
+            Some(_) => "which does not isolate from the host's kernel",
+            None => "which does not exist or which this namespace may not use",
+        };
+        let what = format!("{} is {class:?}, {why}", field(pointer));
         return deny(&what, settings, &question.classes);
     }
     // No class is named. The class of a Pod cannot change after its creation.
@@ -103,7 +107,8 @@ fn warned(warning: Option<String>) -> Answer {
 fn deny(what: &str, settings: &Preference, classes: &[RuntimeClassFact]) -> Answer {
     let names: Vec<_> = settings.ranked(classes).map(|class| class.name.as_str()).collect();
     let advice = if names.is_empty() {
-        "this cluster has no isolating RuntimeClass (gVisor, Kata) that a node can run: install one first".to_owned()
+        "this namespace can use no isolating RuntimeClass (gVisor, Kata) that a node can run: install one first"
+            .to_owned()
     } else {
         format!("set it to one of: {}", names.join(", "))
     };

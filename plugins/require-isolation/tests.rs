@@ -69,8 +69,10 @@ fn class_that_does_not_isolate_is_denied_with_the_classes_that_do() {
 }
 
 #[test]
-fn class_that_does_not_exist_is_denied() {
-    assert!(denial(&answer(&new_pod(Some("gvisr")))).contains("\"gvisr\""));
+fn class_that_is_not_offered_is_denied_with_the_reason() {
+    let denial = denial(&answer(&new_pod(Some("gvisr")))).to_owned();
+    let why = "spec.runtimeClassName is \"gvisr\", which does not exist or which this namespace may not use";
+    assert!(denial.contains(why), "{denial}");
 }
 
 #[test]

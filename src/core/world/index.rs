@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use paddock_api::DrainPolicy;
 use paddock_api::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
-use paddock_api::names::annotation;
+use paddock_api::names::{annotation, condition};
 
 use super::pending_writes::remove_entry;
 use super::policy_users::loses_digest;
@@ -14,9 +14,10 @@ use super::relations::{origin_pool, pool_of, pool_revision, references, sandbox_
 use super::state::{NodeTrouble, World};
 use crate::as_made::{DETACHED, UNFENCED, same_pod, same_sandbox};
 use crate::binding::Bindings;
+use crate::conditions::is_true;
 use crate::isolation::IsolationRule;
 use crate::marker::{marker_of_all, namespace_isolates};
-use crate::object::{Body, Object};
+use crate::object::{Body, Object, Pod};
 use crate::question::RuntimeClassFact;
 
 impl World {
@@ -94,22 +95,29 @@ impl World {
             self.policies_changed(old, false, to_reconcile);
         }
         self.policies_changed(&object, false, to_reconcile);
-        if before.is_none() && object.key.kind == Kind::Pod {
-            to_reconcile.extend(self.filling_pool_of(&object));
+        if object.key.kind == Kind::Pod {
+            to_reconcile.extend(self.pool_that_sees(before.as_deref(), &object));
         }
         self.environment_changed(object.key.kind, before.as_deref(), Some(&object), to_reconcile);
         self.tcp_changed(before.as_deref(), Some(&object), now, to_reconcile);
     }
 
-    /// The pool of a new pod, if the pool has fewer Sandboxes than its maximum. It adds Sandboxes when its Sandboxes get
-    /// pods.
-    fn filling_pool_of(&self, pod: &Object) -> Option<Key> {
+    /// The pool that a change of a pod concerns, before the Sandbox of the pod reports it. A pool adds Sandboxes when its
+    /// Sandboxes get pods. It counts the Sandboxes whose status says Ready and whose pods are Ready, and the status may
+    /// say so all the time while the pod is not Ready for a moment.
+    fn pool_that_sees(&self, before: Option<&Object>, pod: &Object) -> Option<Key> {
         let sandbox = self.objects.get(&sandbox_of(pod)?)?;
         let (key, uid) = pool_of(sandbox)?;
+        let is_ready = |pod: &Object| pod.pod().is_some_and(Pod::ready);
+        if before.is_some_and(is_ready) != is_ready(pod)
+            && sandbox.sandbox().is_some_and(|s| is_true(&s.status.conditions, condition::READY))
+        {
+            return Some(key);
+        }
         let maximum =
             self.objects.get(&key)?.pool()?.spec.as_ref().ok()?.size.at_most(self.settings.max_pool_size).max();
         let members = self.members.get(&(key.clone(), uid))?.len();
-        (members < usize::try_from(maximum).unwrap_or(usize::MAX)).then_some(key)
+        (before.is_none() && members < usize::try_from(maximum).unwrap_or(usize::MAX)).then_some(key)
     }
 
     /// Removes a deleted object from the World, and adds the keys of its dependents to `to_reconcile`.

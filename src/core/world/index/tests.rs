@@ -3,6 +3,7 @@
 mod classes;
 mod cordons;
 mod markers;
+mod readiness;
 
 use std::collections::BTreeMap;
 
