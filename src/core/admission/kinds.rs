@@ -328,8 +328,21 @@ fn isolation(state: &ReviewState<'_>, object: &Value) -> Vec<FieldError> {
     errors
 }
 
+/// Whether a review judges the isolation of a pod. An update may keep what the object had.
+pub(super) fn judges_isolation(state: &ReviewState<'_>) -> bool {
+    let (old, new) = (&state.review.old_object, &state.object);
+    let same = |place: &str| old.pointer(place) == new.pointer(place);
+    let keeps = state.review.operation == Verb::Update
+        && ["/spec/podTemplate", "/spec/template", "/spec/runtimeClassName"].into_iter().all(same)
+        && marker_of_object(old) == marker_of_object(new);
+    state.review.entry != Entry::OwnedSandboxes
+        && must_be_isolated(state, new)
+        && !keeps
+        && !PodFields::of_own(new).is_empty()
+}
+
 /// Whether the pods of an object have to be isolated.
-pub(super) fn must_be_isolated(state: &ReviewState<'_>, object: &Value) -> bool {
+fn must_be_isolated(state: &ReviewState<'_>, object: &Value) -> bool {
     marker_of_object(object).is_generated_code() || state.namespace_isolates()
 }
 

@@ -58,10 +58,10 @@ fn depends_on_labels(state: &ReviewState<'_>, target: &Target) -> Option<String>
 
 /// A rule about isolation of which it is not known whether it applies, if the review judges the isolation of a pod.
 fn uncertain_rule<'a>(state: &ReviewState<'a>, target: &Target) -> Option<&'a IsolationRule> {
-    let (review, context) = (state.review, state.context);
+    let context = state.context;
     let judges = match target {
-        Target::Own(_) => review.entry != Entry::OwnedSandboxes && kinds::must_be_isolated(state, &state.object),
-        Target::Pod => pods::must_be_isolated(state),
+        Target::Own(_) => kinds::judges_isolation(state),
+        Target::Pod => pods::judges_isolation(state),
         Target::Exempt | Target::OwnNamespace => false,
     };
     let labels = context.namespace();

@@ -59,9 +59,18 @@ pub(super) fn asks_plugins(state: &ReviewState<'_>) -> bool {
     changes_spec(state) && !state.context.is_operator(state.review)
 }
 
-/// Whether the review of a Pod is about its spec, and the Pod has to be isolated.
-pub(super) fn must_be_isolated(state: &ReviewState<'_>) -> bool {
-    changes_spec(state) && subject(state).generated_code
+/// Whether the review judges the isolation of the Pod: a new Pod, an update that brings code, or a new marker. Other
+/// updates keep what the Pod had.
+pub(super) fn judges_isolation(state: &ReviewState<'_>) -> bool {
+    let (old, new) = (&state.review.old_object, &state.object);
+    let judged = match state.review.operation {
+        Verb::Create => true,
+        Verb::Update => {
+            brings_code(old, new, false) || Marker::at(old, "/metadata/labels") != Marker::of(&state.labels())
+        }
+        Verb::Delete | Verb::Connect => false,
+    };
+    judged && changes_spec(state) && subject(state).generated_code
 }
 
 fn changes_spec(state: &ReviewState<'_>) -> bool {

@@ -186,6 +186,47 @@ fn isolation_in_an_unknown_namespace_is_judged_if_no_policy_depends_on_its_label
     }
 }
 
+/// A review that judges no pod, or a pod that was judged before, does not wait for the labels of the namespace.
+#[test]
+fn unknown_namespace_delays_no_review_that_leaves_the_isolation_as_it_was() {
+    let policies = [open_to_the_red_team(HostAccess::HostPid)];
+    let known = with_policies(&policies, &[("kubernetes.io/metadata.name", "agents")]);
+    let unknown = Context { missing: Some(Missing::FreshLabels), ..known };
+    let waits = |review: &Review| {
+        let denial = decide(review, &unknown, gvisor).1.denial;
+        denial.is_some_and(|denial| denial.why == Why::NotSeen)
+    };
+    let meta = json!({ "name": "a", "labels": { MARKER: "true" } });
+    for (resource, kind, spec) in [
+        ("sandboxclaims", "SandboxClaim", json!({ "sandboxTemplateRef": { "name": "t" } })),
+        ("sandboxwarmpools", "SandboxWarmPool", json!({ "replicas": 1, "sandboxTemplateRef": { "name": "t" } })),
+    ] {
+        let object = json!({ "kind": kind, "metadata": meta, "spec": spec });
+        let created = review(Entry::OwnKinds, Verb::Create, ("extensions.agents.x-k8s.io", resource), object);
+        assert!(!waits(&created), "{kind} has no pod");
+    }
+    for (group, resource, kind, field) in WORKLOADS {
+        let object = workload(kind, field, json!({ "spec": { "hostPID": true } }), Some("true"));
+        let prefix = if field.is_empty() { "/spec".to_owned() } else { format!("/spec/{field}/spec") };
+        let image = format!("{prefix}/containers/0/image");
+        for (what, path, before, after, expected) in [
+            ("an annotation", "/metadata/annotations", json!({}), json!({ "a": "b" }), false),
+            ("another image", &image, json!("image:1"), json!("image:2"), true),
+            ("the marker", "/metadata/labels", json!({}), json!({ MARKER: "true" }), true),
+        ] {
+            let [old, new] = [before, after].map(|value| {
+                let change: json_patch::Patch =
+                    serde_json::from_value(json!([{ "op": "add", "path": path, "value": value }])).unwrap();
+                let mut object = object.clone();
+                json_patch::patch(&mut object, &change).unwrap();
+                object
+            });
+            let review = review(entry(resource, Some("true")), Verb::Update, (group, resource), new);
+            assert_eq!(waits(&Review { old_object: old, ..review }), expected, "{kind} {field}: {what}");
+        }
+    }
+}
+
 #[test]
 fn generated_code_gets_only_a_class_that_its_namespace_may_use() {
     let few = ("few", json!({ "isolation": { "runtimeClasses": ["kata"] } }));
