@@ -13,7 +13,7 @@ use crate::model::{FieldError, StoredSpec};
 use crate::object::{Body, Object};
 pub(crate) use crate::policy_spec::SpecDigests;
 pub use crate::policy_spec::{MAX_SPEC_BYTES, PolicySpec, Selector, selection_labels};
-use crate::policy_spec::{kept_spec, normal, spec_digest};
+use crate::policy_spec::{kept_spec, spec_digest};
 
 /// Whether the NetworkPolicy of a Sandbox's template is in place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -120,11 +120,10 @@ pub fn has_spec(policy: &Object, wanted: &Value) -> bool {
     spec(policy).and_then(|spec| spec.digest).is_some_and(|digest| digest == spec_digest(wanted))
 }
 
-/// The error of a template whose rules are too large to be kept, if that is the case. The API server adds the protocol of
-/// each port, so the size of the stored rules counts too.
+/// The error of a template whose rules are too large to be kept, if that is the case.
 #[must_use]
 pub fn too_large(spec: &Value) -> Option<FieldError> {
-    let size = spec.to_string().len().max(normal(spec).to_string().len());
+    let size = spec.to_string().len();
     (size > MAX_SPEC_BYTES).then(|| {
         let message = format!("the rules have {size} bytes as JSON and may have {MAX_SPEC_BYTES} at most");
         FieldError::new("spec.networkPolicy", message)
@@ -210,14 +209,20 @@ mod tests {
         assert!(!has_spec(&read, &large));
         let kept = spec(&read).unwrap().text.as_str();
         assert!(kept.len() < 100, "{kept}");
+        for (selector, by_hash_alone) in [(Selector::HashAlone, true), (Selector::Digest, false)] {
+            let read = policy(selector.applied("t", large.clone()));
+            assert_eq!(spec(&read).unwrap().by_hash_alone(), by_hash_alone, "{selector:?}");
+        }
     }
 
     #[test]
-    fn rules_are_too_large_as_the_api_server_stores_them() {
+    fn protocols_that_the_api_server_adds_do_not_make_rules_too_large() {
         // 11 bytes each, and 28 with the protocol.
-        let ports = |count: usize| json!({ "egress": [{ "ports": vec![json!({ "port": 1 }); count] }] });
-        assert_eq!(too_large(&ports(4_000)), None);
-        let error = too_large(&ports(5_000)).unwrap();
+        let ports = |count: usize, port: Value| json!({ "egress": [{ "ports": vec![port; count] }] });
+        let written = ports(11_000, json!({ "port": 1 }));
+        assert_eq!(too_large(&written), None);
+        assert!(has_spec(&policy(ports(11_000, json!({ "port": 1, "protocol": "TCP" }))), &written));
+        let error = too_large(&ports(12_000, json!({ "port": 1 }))).unwrap();
         assert_eq!(error.path, "spec.networkPolicy");
     }
 

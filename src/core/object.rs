@@ -330,7 +330,7 @@ fn child_body(kind: ChildKind, meta: &ObjectMeta, mut fields: Fields) -> Body {
             let kept = annotations.and_then(|all| all.get(annotation::POLICY_SPEC)).map(String::as_str);
             let name = meta.name.as_deref().unwrap_or_default();
             let read = if whole { PolicySpec::whole(name, &fields.spec, kept) } else { None };
-            Body::NetworkPolicy(Arc::new(read.unwrap_or_else(|| PolicySpec::part(wire::selection(&fields.spec)))))
+            Body::NetworkPolicy(Arc::new(read.unwrap_or_else(|| PolicySpec::part(name, wire::selection(&fields.spec)))))
         }
         ChildKind::EndpointSlice => Body::EndpointSlice(JsonText::of(&serde_json::json!({
             "addressType": fields.address_type, "endpoints": fields.endpoints, "ports": fields.ports,
@@ -344,7 +344,7 @@ fn foreign_body(kind: ChildKind) -> Body {
         ChildKind::Pod => Body::Pod(None),
         ChildKind::Service => Body::Service(None),
         ChildKind::VolumeClaim => Body::VolumeClaim(None),
-        ChildKind::NetworkPolicy => Body::NetworkPolicy(Arc::new(PolicySpec::part(JsonText::of(&Value::Null)))),
+        ChildKind::NetworkPolicy => Body::NetworkPolicy(Arc::new(PolicySpec::part("", JsonText::of(&Value::Null)))),
         ChildKind::EndpointSlice => Body::EndpointSlice(JsonText::of(&Value::Null)),
     }
 }

@@ -8,8 +8,9 @@ use sha2::{Digest, Sha256};
 use crate::object::json::JsonText;
 
 /// The most bytes that the spec of a NetworkPolicy may have as JSON. The operator keeps it in an annotation, and the
-/// annotations of an object may have 256 KiB together.
-pub const MAX_SPEC_BYTES: usize = 128 * 1024;
+/// annotations of an object may have 256 KiB together. Earlier versions wrote up to 128 KiB without the digest, which has
+/// less than 128 bytes.
+pub const MAX_SPEC_BYTES: usize = 128 * 1024 + 128;
 
 /// The labels by which the NetworkPolicy of a template selects pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -57,8 +58,9 @@ fn sha_256_128(text: &[u8]) -> u128 {
 /// nobody else can use the World while it compares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicySpec {
-    /// The spec. Of a foreign policy, and of one that is larger than each of the operator, it is only the part that selects
-    /// pods, or a text if that part is too large.
+    /// The spec in the form that two equal specs share. The operator reads each policy that it wrote, because the protocols
+    /// that the API server adds are not in this form. Of a foreign policy, and of one that is larger than each of the
+    /// operator, it is only the part that selects pods, or a text if that part is too large.
     pub text: JsonText,
     /// The digest of the whole spec, if the text is the whole spec.
     pub(crate) digest: Option<u128>,
@@ -73,23 +75,25 @@ impl PolicySpec {
     /// than the operator makes one.
     #[must_use]
     pub(crate) fn whole(policy: &str, spec: &Value, kept: Option<&str>) -> Option<Self> {
-        let text = JsonText::of(spec);
+        let spec = normal(spec);
+        let text = JsonText::of(&spec);
         if text.as_str().len() > MAX_SPEC_BYTES {
             return None;
         }
         let template = policy.strip_suffix(names::NETWORK_POLICY_SUFFIX).unwrap_or_default();
         Some(Self {
             text,
-            digest: Some(spec_digest(spec)),
-            by_hash_alone: normal(&spec["podSelector"]) == Selector::HashAlone.pod_selector(template),
+            digest: Some(spec_digest(&spec)),
+            by_hash_alone: selects_by_hash_alone(policy, &spec),
             kept: kept.and_then(kept_spec).map(|kept| SpecDigests::of(template, &kept)),
         })
     }
 
-    /// A part of a spec, which is equal to no other spec.
+    /// A part of the spec of the policy with this name. It is equal to no other spec.
     #[must_use]
-    pub(crate) fn part(text: JsonText) -> Self {
-        Self { text, digest: None, by_hash_alone: false, kept: None }
+    pub(crate) fn part(policy: &str, text: JsonText) -> Self {
+        let by_hash_alone = selects_by_hash_alone(policy, &text.parse());
+        Self { text, digest: None, by_hash_alone, kept: None }
     }
 
     /// Whether this is the wanted spec, with either selector. Both select each pod of the template.
@@ -138,14 +142,20 @@ pub(crate) fn spec_digest(spec: &Value) -> u128 {
     sha_256_128(normal(spec).to_string().as_bytes())
 }
 
+/// Whether the spec of the policy with this name selects pods as [`Selector::HashAlone`] does.
+fn selects_by_hash_alone(policy: &str, spec: &Value) -> bool {
+    let template = policy.strip_suffix(names::NETWORK_POLICY_SUFFIX);
+    template.is_some_and(|template| normal(&spec["podSelector"]) == Selector::HashAlone.pod_selector(template))
+}
+
 /// The form of a spec that two equal specs share.
-pub(crate) fn normal(value: &Value) -> Value {
+fn normal(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
             let kept = fields.iter().filter(|(_, v)| !is_absent(v)).map(|(name, field)| {
                 let field = match (name.as_str(), field) {
                     // An empty map of labels is left out, unlike an empty selector, which selects everything.
-                    ("ports", Value::Array(ports)) => Value::Array(ports.iter().map(with_protocol).collect()),
+                    ("ports", Value::Array(ports)) => Value::Array(ports.iter().map(without_tcp).collect()),
                     (_, field) => normal(field),
                 };
                 (name.clone(), field)
@@ -164,10 +174,13 @@ fn is_absent(value: &Value) -> bool {
     value.is_null() || value.as_array().is_some_and(Vec::is_empty)
 }
 
-fn with_protocol(port: &Value) -> Value {
+/// A port without the protocol that the API server adds.
+fn without_tcp(port: &Value) -> Value {
     let mut port = normal(port);
-    if let Some(fields) = port.as_object_mut() {
-        fields.entry("protocol").or_insert_with(|| "TCP".into());
+    if let Some(fields) = port.as_object_mut()
+        && fields.get("protocol").is_some_and(|protocol| protocol == "TCP")
+    {
+        fields.remove("protocol");
     }
     port
 }

@@ -27,6 +27,7 @@ mod state;
 mod streaks;
 mod tcp_facts;
 mod tcp_wake;
+mod touch;
 mod touched;
 mod warm;
 
@@ -137,6 +138,10 @@ impl World {
             if object.meta.version <= known.meta.version {
                 return;
             }
+            if known.meta.uid != object.meta.uid {
+                // A list shows the deletion of an object only by the next object of the same name.
+                self.pending_writes.controller_deleted(&known.meta.uid);
+            }
         }
         self.put(object, now, to_reconcile);
     }
@@ -199,7 +204,7 @@ impl World {
             known.is_some_and(|o| *o.meta.uid == *uid && version.is_none_or(|v| *o.meta.resource_version == *v))
         };
         match &op.action {
-            Action::Create { .. } => known.is_none() && !busy,
+            Action::Create { body } => known.is_none() && !busy && self.has_controller(&op.key, body),
             Action::Patch { uid, resource_version: version, .. } => {
                 holds(uid, version.as_deref()) && (version.is_none() || !busy)
             }
@@ -209,6 +214,15 @@ impl World {
             Action::Deliver { uid, .. } => holds(uid, None),
             Action::Delete { uid, resource_version: version, .. } => holds(uid, version.as_deref()) && !busy,
         }
+    }
+
+    /// Whether the controller of an object that is to be created still exists. Otherwise the API server may refuse the
+    /// creation, and the refusal would be kept although its controller was deleted before.
+    fn has_controller(&self, created: &Key, body: &serde_json::Value) -> bool {
+        let Some(owner) = body.pointer("/metadata/ownerReferences/0") else { return true };
+        let text = |field: &str| owner[field].as_str().unwrap_or_default();
+        let Some(kind) = Kind::of_reference(text("apiVersion"), text("kind")) else { return true };
+        self.objects.get(&created.sibling(kind, text("name"))).is_some_and(|known| *known.meta.uid == *text("uid"))
     }
 
     /// The version that an operation was planned for. If the operation names only a UID, this is the version of that
@@ -286,8 +300,8 @@ impl World {
                 // The deletion of the object or of its controller has removed the refusals, and nothing would remove this one.
                 let exists = matches!(op.action, Action::Create { .. }) || self.objects.contains_key(&op.key);
                 let has_reader = exists && self.pending_writes.has_reader(&write);
-                self.pending_writes.end_attempt(&op.key, &write);
                 let known = self.pending_writes.refusal(&op.key).is_some_and(|r| *r.message == **message);
+                self.pending_writes.end_attempt(&op.key, &write);
                 if has_reader {
                     let message = message.as_str().into();
                     let refusal = Refusal { status: *status, message, by_policy: *by_policy, at: now };

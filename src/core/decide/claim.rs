@@ -136,18 +136,15 @@ fn expire(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimS
     match model.end.policy {
         ClaimShutdownPolicy::Delete | ClaimShutdownPolicy::DeleteForeground => {
             // The status comes first, because the deletion may take long. If it cannot be written, the claim is deleted all
-            // the same.
-            let silent = has_expired(before) || snapshot.common.refused(claim.key.kind).is_some();
-            if !silent {
+            // the same. A user may move the end after the write of the status, so the deletion is not in the same plan.
+            // The written status reconciles the claim again, and that plan names the version that it deletes.
+            if !has_expired(before) && snapshot.common.refused(claim.key.kind).is_none() {
                 write_status(snapshot, before, report, &mut plan);
-                if plan.steps.is_empty() {
-                    return plan;
-                }
                 plan.steps.iter_mut().flatten().for_each(|op| op.reason = why);
+                return plan;
             }
             let foreground = model.end.policy == ClaimShutdownPolicy::DeleteForeground;
-            // The claim may have been extended a moment ago. After the write of the status, it cannot be.
-            let resource_version = silent.then(|| claim.meta.resource_version.to_string());
+            let resource_version = Some(claim.meta.resource_version.to_string());
             let action = Action::Delete { uid: claim.meta.uid.to_string(), resource_version, foreground };
             plan.steps.push(vec![Op { key: claim.key.clone(), reason: why, action }]);
         }

@@ -408,15 +408,17 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
     };
     if model.shutdown.policy == ShutdownPolicy::Delete {
         // The status comes first, because finalizers may keep the Sandbox for long. If it cannot be written, the Sandbox
-        // is deleted all the same.
+        // is deleted all the same. A user may move the end after the write of the status, so the deletion is not in the
+        // same plan. The written status reconciles the Sandbox again, and that plan names the version that it deletes.
         let silent = reported || snapshot.common.refused(Kind::Sandbox).is_some();
-        let Some(patch) = status_with(before.throttle.clone()).filter(|_| !silent) else {
-            plan.steps.push(vec![Op::delete_if_unchanged(sandbox, Reason::Expired)]);
-            return plan;
-        };
-        plan.steps.push(vec![Op::patch_status_if_unchanged(sandbox, patch)]);
-        plan.steps.push(vec![Op::delete(sandbox, Reason::Expired)]);
-        plan.events.push(Event::normal(sandbox, Reason::SandboxExpired, "Shutdown time reached: deleting the Sandbox"));
+        plan.steps.push(vec![match status_with(before.throttle.clone()).filter(|_| !silent) {
+            Some(patch) => Op { reason: Reason::Expired, ..Op::patch_status_if_unchanged(sandbox, patch) },
+            None => Op::delete_if_unchanged(sandbox, Reason::Expired),
+        }]);
+        if !reported {
+            let note = "Shutdown time reached: deleting the Sandbox";
+            plan.results.push(Event::normal(sandbox, Reason::SandboxExpired, note));
+        }
         return plan;
     }
     let ours = [&snapshot.service, &snapshot.endpoints].into_iter().flatten().filter(|o| o.is_child_of(sandbox));

@@ -10,7 +10,7 @@ use paddock_api::names::{annotation, condition};
 
 use super::pending_writes::remove_entry;
 use super::policy_users::loses_digest;
-use super::relations::{origin_pool, pool_of, pool_revision, references, sandbox_of};
+use super::relations::{origin_pool, pool_of, references, sandbox_of};
 use super::state::{NodeTrouble, World};
 use crate::as_made::{DETACHED, UNFENCED, same_pod, same_sandbox};
 use crate::binding::Bindings;
@@ -27,9 +27,7 @@ impl World {
         let members: Vec<Key> = self.members.values().flat_map(|members| members.keys().cloned()).collect();
         for member in members {
             // What counts as a touch depends on the bindings.
-            self.touched.remove(&member);
-            self.note_touched(&member);
-            self.add_warm(&member);
+            self.compare_again(&member);
         }
         // The other claims have their Sandbox, and no plugin decides about them any more.
         let waits = |claim: &&Object| claim.claim().is_some_and(|claim| claim.status.sandbox.is_none());
@@ -222,19 +220,6 @@ impl World {
         }
     }
 
-    /// Adds a Sandbox to the index of warm Sandboxes, if a claim can take it.
-    pub(super) fn add_warm(&mut self, key: &Key) {
-        if self.reservations.contains(key) || self.touched.contains_key(key) {
-            return;
-        }
-        if let Some(object) = self.objects.get(key)
-            && let Some(revision) = pool_revision(object)
-        {
-            let node = self.pod_of(object).and_then(|pod| pod.pod()?.node.clone());
-            self.warm.insert(&revision, key, object.meta.created, node.unwrap_or_default());
-        }
-    }
-
     /// Adds the keys of the objects that depend on this one. The dependents of cluster-wide objects are added in
     /// [`World::environment_changed`].
     fn add_dependents(&self, object: &Arc<Object>, to_reconcile: &mut BTreeSet<Key>) {
@@ -274,19 +259,21 @@ impl World {
 
     /// Adds the Sandboxes of a claim, a pool or a template that has got or lost the marker. A running pod that is isolated
     /// gets the marker, and the status reports every other one.
-    fn marker_changed(&self, before: Option<&Object>, object: &Object, to_reconcile: &mut BTreeSet<Key>) {
+    fn marker_changed(&mut self, before: Option<&Object>, object: &Object, to_reconcile: &mut BTreeSet<Key>) {
         if marker_of_all([before]) == marker_of_all([Some(object)]) {
             return;
         }
-        match object.key.kind.class() {
+        let sandboxes: Vec<Key> = match object.key.kind.class() {
             Class::Own(OwnKind::Template(_)) => {
-                to_reconcile.extend(self.policies.made_from.get(&object.key).into_iter().flatten().cloned());
+                self.policies.made_from.get(&object.key).into_iter().flatten().cloned().collect()
             }
             Class::Own(OwnKind::Pool(_) | OwnKind::Claim(_)) => {
-                to_reconcile.extend(self.children_of(object, Kind::Sandbox).map(|sandbox| sandbox.key.clone()));
+                self.children_of(object, Kind::Sandbox).map(|sandbox| sandbox.key.clone()).collect()
             }
-            Class::Own(OwnKind::Sandbox) | Class::Child(_) | Class::Cluster(_) => {}
-        }
+            Class::Own(OwnKind::Sandbox) | Class::Child(_) | Class::Cluster(_) => return,
+        };
+        self.compare_touched(&sandboxes);
+        to_reconcile.extend(sandboxes);
     }
 
     /// The claim of a pod that gets the data of its claim. The claim is Ready only when the pod has the data.
@@ -338,12 +325,16 @@ impl World {
                         let applies = |o: Option<&Object>| o.is_some_and(|o| rule.namespaces.matches(&o.meta.labels));
                         applies(before) != applies(after)
                     };
-                    if requires(before) != requires(after) || self.bindings.isolation().iter().any(begins_or_ends) {
+                    let demand_changed = requires(before) != requires(after);
+                    if demand_changed || self.bindings.isolation().iter().any(begins_or_ends) {
                         // Pools replace members that are not isolated, and Sandboxes report such a pod.
                         to_reconcile.extend(self.reconciled_in(name));
                     }
                     let there = self.without_pod.range(Key::new(Kind::Sandbox, name.clone(), "")..);
                     to_reconcile.extend(there.take_while(|key| key.namespace == *name).cloned());
+                    if demand_changed {
+                        self.compare_touched(&self.touched_in(name));
+                    }
                 }
                 false
             }

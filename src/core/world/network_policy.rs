@@ -10,8 +10,8 @@ use paddock_api::names::{annotation, condition, object as names, reason};
 use paddock_api::{NetworkPolicyManagement, TemplateOrigin};
 use serde_json::Value;
 
-use super::policies::{Made, Wanted};
-use super::policy_users::{lacks_digest, recorded_management, same_name, selected_by};
+use super::policies::{Made, Selected, Wanted};
+use super::policy_users::{labels_of, lacks_digest, recorded_management, same_name};
 use super::relations::references;
 use super::state::World;
 use crate::conditions::find_condition;
@@ -55,11 +55,11 @@ impl World {
         if let Some(template) = &object.template {
             self.policies.made_from.entry(Key::clone(template)).or_default().insert(object.key.clone());
         }
-        if let Some(selected) = selected_by(object) {
+        if let Some(labels) = labels_of(object) {
             if lacks_digest(object) {
-                self.policies.without_digest.entry(selected.clone()).or_default().insert(object.key.clone());
+                self.policies.without_digest.entry(labels.0.clone()).or_default().insert(object.key.clone());
             }
-            *self.policies.pods.entry(selected).or_default() += 1;
+            *self.policies.pods.entry(labels).or_default() += 1;
         }
         if let Some(wanted) = self.wanted(object) {
             self.policies.wanted.insert(object.key.clone(), wanted);
@@ -76,17 +76,17 @@ impl World {
             }
         }
         self.policies.wanted.remove(&object.key);
-        let Some(selected) = selected_by(object) else { return };
-        if let Some(pods) = self.policies.without_digest.get_mut(&selected) {
+        let Some(labels) = labels_of(object) else { return };
+        if let Some(pods) = self.policies.without_digest.get_mut(&labels.0) {
             pods.remove(&object.key);
             if pods.is_empty() {
-                self.policies.without_digest.remove(&selected);
+                self.policies.without_digest.remove(&labels.0);
             }
         }
-        if let Some(count) = self.policies.pods.get_mut(&selected) {
+        if let Some(count) = self.policies.pods.get_mut(&labels) {
             *count -= 1;
             if *count == 0 {
-                self.policies.pods.remove(&selected);
+                self.policies.pods.remove(&labels);
             }
         }
     }
@@ -115,15 +115,17 @@ impl World {
                 }
             }
             Class::Child(paddock_api::kind::ChildKind::Pod) => {
-                let Some(selected) = selected_by(object) else { return };
-                if !self.policies.pods.contains_key(&selected) {
-                    for template in self.templates_with(&selected) {
+                let Some(labels) = labels_of(object) else { return };
+                let selected = &labels.0;
+                if !self.policies.pods.contains_key(&labels) {
+                    for template in self.templates_with(selected) {
                         self.last_user_left(&template, to_reconcile);
                     }
                 }
-                let lacks = self.policies.without_digest.get(&selected);
+                self.pod_left(object, selected, to_reconcile);
+                let lacks = self.policies.without_digest.get(selected);
                 if lacks_digest(object) && lacks.is_none_or(|pods| !pods.contains(&object.key)) {
-                    self.digest_added(&selected, to_reconcile);
+                    self.digest_added(selected, to_reconcile);
                 }
             }
             Class::Child(paddock_api::kind::ChildKind::NetworkPolicy) => {
@@ -158,7 +160,7 @@ impl World {
     }
 
     /// Adds the templates whose policies still select by the hash alone, if each pod has the digest now.
-    fn digest_added(&self, selected: &(Arc<str>, Arc<str>), to_reconcile: &mut BTreeSet<Key>) {
+    fn digest_added(&self, selected: &Selected, to_reconcile: &mut BTreeSet<Key>) {
         let due = |template: &Key| self.selects_by_hash_alone(template) && self.selector(template) == Selector::Digest;
         to_reconcile.extend(self.templates_with(selected).into_iter().filter(due));
     }
@@ -174,6 +176,7 @@ impl World {
 
     /// Computes whether the policy of a template is in place. If that changed, adds the objects that depend on it.
     fn refresh_policy(&mut self, template: &Key, to_reconcile: &mut BTreeSet<Key>) {
+        self.note_heir(template);
         let in_place = self.policy_fits(template);
         let before = self.policies.in_place.contains(template);
         if in_place {

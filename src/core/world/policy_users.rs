@@ -7,9 +7,11 @@ use paddock_api::NetworkPolicyManagement;
 use paddock_api::kind::{Key, Kind};
 use paddock_api::names::{label, name_hash};
 
+use super::pending_writes::remove_entry;
+use super::policies::Selected;
 use super::relations::sandbox_of;
 use super::state::World;
-use crate::network_policy::{self as policy, PolicySpec, Selector, policy_key};
+use crate::network_policy::{self as policy, Ownership, PolicySpec, Selector, policy_key, selection_labels};
 use crate::object::{JsonText, Object};
 use crate::snapshot::PolicyUsers;
 
@@ -33,8 +35,8 @@ impl World {
         if self.selected_sandboxes(template).any(|s| !unmanaged(s)) {
             return PolicyUsers::Managed;
         }
-        let pods = selection(template);
-        if self.selected_sandboxes(template).next().is_none() && !self.policies.pods.contains_key(&pods) {
+        let pods = || self.pods_with(&self.selected_labels(template));
+        if self.selected_sandboxes(template).next().is_none() && pods() == 0 {
             return PolicyUsers::None;
         }
         PolicyUsers::Others
@@ -53,11 +55,59 @@ impl World {
 
     /// Whether the policy of a template selects a pod that belongs to no Sandbox of the template.
     fn has_other_pods(&self, template: &Key) -> bool {
-        let selected = selection(template);
-        let Some(count) = self.policies.pods.get(&selected) else { return false };
+        let selected = self.selected_labels(template);
         let sandboxes = self.policies.made_from.get(template).into_iter().flatten();
         let pods = sandboxes.filter_map(|key| self.objects.get(key)).flat_map(|sandbox| self.pods_of(sandbox));
-        pods.filter(|pod| selected_by(pod).as_ref() == Some(&selected)).count() < *count
+        let own = pods.filter(|pod| labels_of(pod).is_some_and(|labels| selected.contains(&labels))).count();
+        own < self.pods_with(&selected)
+    }
+
+    /// Whether this is one of the pods of [`World::has_other_pods`].
+    fn is_other_pod(&self, template: &Key, pod: &Object) -> bool {
+        let sandbox = sandbox_of(pod).and_then(|sandbox| self.objects.get(&sandbox));
+        let own =
+            sandbox.is_some_and(|sandbox| pod.is_child_of(sandbox) && sandbox.template.as_deref() == Some(template));
+        !own && labels_of(pod).is_some_and(|labels| self.selected_labels(template).contains(&labels))
+    }
+
+    /// The labels of the pods that the policy of a template selects. A policy of an earlier version selects each pod with
+    /// the hash. The pods with another digest are not of this template, and have a policy of their own.
+    fn selected_labels(&self, template: &Key) -> Vec<(Selected, Option<Arc<str>>)> {
+        let [_, (_, digest)] = selection_labels(&template.name);
+        let mut labels = vec![(selection(template), Some(digest.into()))];
+        if self.selects_by_hash_alone(template) {
+            labels.push((selection(template), None));
+        }
+        labels
+    }
+
+    /// The number of pods with one of these labels.
+    fn pods_with(&self, labels: &[(Selected, Option<Arc<str>>)]) -> usize {
+        labels.iter().filter_map(|labels| self.policies.pods.get(labels)).sum()
+    }
+
+    /// Notes whether the policy of a template was made for the template of the same name in the other API group.
+    pub(super) fn note_heir(&mut self, template: &Key) {
+        let there = self.objects.get(&policy_key(template)).filter(|_| self.objects.contains_key(template));
+        match there.map(|there| policy::ownership(there, template)) {
+            Some(Ownership::OfTemplate(owner)) => {
+                self.policies.heirs.entry(selection(template)).or_default().insert(template.clone(), owner);
+            }
+            Some(Ownership::Ours | Ownership::Foreign) | None => {
+                remove_entry(&mut self.policies.heirs, &selection(template), template);
+            }
+        }
+    }
+
+    /// Adds the templates to which a policy passes because this pod ended or changed its labels. The pods of these templates
+    /// come and go all the time, and only the last other pod matters.
+    pub(super) fn pod_left(&self, pod: &Object, selected: &Selected, to_reconcile: &mut BTreeSet<Key>) {
+        for (template, owner) in self.policies.heirs.get(selected).into_iter().flatten() {
+            let stays = self.objects.get(&pod.key).is_some_and(|pod| self.is_other_pod(template, pod));
+            if !stays && self.is_other_pod(template, pod) && !self.keeps_policy(owner, template) {
+                to_reconcile.insert(template.clone());
+            }
+        }
     }
 
     /// Adds the keys that depend on the last Sandbox or pod of a template. If the template does not exist, nobody needs its
@@ -71,7 +121,7 @@ impl World {
     }
 
     /// The templates whose policies select the pods with this hash in this namespace.
-    pub(super) fn templates_with(&self, (namespace, hash): &(Arc<str>, Arc<str>)) -> Vec<Key> {
+    pub(super) fn templates_with(&self, (namespace, hash): &Selected) -> Vec<Key> {
         let policies = self.of_namespace(Kind::NetworkPolicy, namespace);
         let templates = policies.filter_map(|policy| policy::template_of(policy));
         templates.filter(|template| name_hash(&template.name).as_str() == &**hash).collect()
@@ -130,14 +180,15 @@ pub(super) fn recorded_management(sandbox: &Object) -> Option<NetworkPolicyManag
     sandbox.sandbox()?.status.template.as_ref().map(|origin| origin.network_policy_management)
 }
 
-/// The namespace of a pod, and the hash of the template whose policy selects it.
-pub(super) fn selected_by(object: &Object) -> Option<(Arc<str>, Arc<str>)> {
-    let hash = object.meta.labels.get(label::TEMPLATE_REF_HASH).filter(|_| object.key.kind == Kind::Pod)?;
-    Some((object.key.namespace.clone(), hash.into()))
+/// The namespace of a pod, and the hash and the digest of the name of its template. `None` if the pod has no hash.
+pub(super) fn labels_of(object: &Object) -> Option<(Selected, Option<Arc<str>>)> {
+    let labels = &object.meta.labels;
+    let hash = labels.get(label::TEMPLATE_REF_HASH).filter(|_| object.key.kind == Kind::Pod)?;
+    Some(((object.key.namespace.clone(), hash.into()), labels.get(label::TEMPLATE_DIGEST).map(Into::into)))
 }
 
 /// The namespace and the hash by which the policy of a template selects pods.
-fn selection(template: &Key) -> (Arc<str>, Arc<str>) {
+fn selection(template: &Key) -> Selected {
     (template.namespace.clone(), name_hash(&template.name).into())
 }
 

@@ -72,7 +72,7 @@ impl World {
             pod_unanswered,
             replaced_from_age: self.replaced_from_age(key, now),
             inherited_marker: self.inherited_marker(&sandbox),
-            touched: self.touched.get(key).cloned(),
+            touched: self.touched.get(key).map(|touch| touch.what.clone()),
             tcp_wake: self.tcp_wake(&sandbox, now),
             refused_resize,
             cpu: self.cpu_facts(&sandbox),
@@ -124,7 +124,7 @@ impl World {
                 pod: pod.clone(),
                 leaving: leaving.contains_key(key),
                 node: self.node_of(sandbox, pod.as_deref()),
-                touched: self.touched.get(key).cloned(),
+                touched: self.touched.get(key).map(|touch| touch.what.clone()),
             })
             .collect();
         let pending_take = members.iter().filter_map(|m| *leaving.get(&m.sandbox.key)?).min();

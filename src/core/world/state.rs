@@ -14,6 +14,7 @@ use super::reservation::Reservations;
 use super::shared::SharedValues;
 use super::streaks::Replaced;
 use super::tcp_facts::TcpFacts;
+use super::touch::Touch;
 use super::warm::Warm;
 use crate::binding::Bindings;
 use crate::object::Object;
@@ -74,7 +75,7 @@ pub struct World {
     /// large pool cheap.
     pub(super) members: BTreeMap<(Key, Arc<str>), Members>,
     /// The Sandboxes of pools that somebody touched, and what was done. They are not in `warm`.
-    pub(super) touched: BTreeMap<Key, Arc<str>>,
+    pub(super) touched: BTreeMap<Key, Touch>,
     /// Running Sandboxes without a pod. They may wait for a change of a cluster-wide object.
     pub(super) without_pod: BTreeSet<Key>,
     /// Nodes whose Sandboxes are not handed out.

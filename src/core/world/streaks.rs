@@ -14,8 +14,9 @@ use crate::time::saturating_add;
 pub(super) const FIRST: Duration = Duration::from_secs(10);
 /// The largest age, as for containers.
 const LONGEST: Duration = Duration::from_mins(5);
-/// The time without a replacement after which the next one is the first again: as long as a container has to run.
-const CALM: Duration = Duration::from_mins(10);
+/// The time without a replacement after which the next one is the first again, and the age from which a pod that ends counts
+/// no more: as long as a container has to run before Kubernetes forgets its restarts.
+pub(super) const CALM: Duration = Duration::from_mins(10);
 
 /// The generations of an object and of its template. Another spec may have other pods.
 pub(super) type Revision = [i64; 2];

@@ -1,11 +1,16 @@
 //! Replies that come after the watch has shown the deletion of their object leave nothing behind, and a touch of a warm
 //! Sandbox stays although somebody undoes it.
 
+use std::sync::Arc;
+
+use paddock_api::names::{annotation, label};
 use serde_json::json;
 
 use super::*;
-use crate::binding::{Bindings, Selector};
+use crate::as_made::DETACHED;
+use crate::binding::{Binding, Bindings, Selector};
 use crate::isolation::{HostAccessSet, IsolationRule};
+use crate::question::{Hook, PluginRef};
 use crate::settings::Settings;
 
 fn sandbox(version: u64) -> Object {
@@ -56,14 +61,27 @@ fn reply_after_the_deletion_leaves_no_key_behind() {
     }
 }
 
+/// The creation of the pod of [`sandbox`].
+fn pod_creation() -> [Op; 1] {
+    let owner = json!([{ "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "name": "a", "uid": "u" }]);
+    let body = json!({ "metadata": { "name": "a", "namespace": "ns", "ownerReferences": owner } });
+    let key = Key::new(Kind::Pod, "ns", "a");
+    [Op { key, reason: crate::plan::Reason::PodMissing, action: Action::Create { body } }]
+}
+
+/// Another Sandbox of the same name as [`sandbox`].
+fn successor() -> Object {
+    let mut successor = sandbox(4);
+    successor.meta.uid = "v".into();
+    successor
+}
+
 /// A pod that never existed has no deletion, and its name may belong to another Sandbox later.
 #[test]
 fn refusal_of_a_pod_ends_with_its_sandbox() {
     let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
-    let owner = json!([{ "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "name": "a", "uid": "u" }]);
-    let body = json!({ "metadata": { "name": "a", "namespace": "ns", "ownerReferences": owner } });
-    let pod = Key::new(Kind::Pod, "ns", "a");
-    let create = [Op { key: pod.clone(), reason: crate::plan::Reason::PodMissing, action: Action::Create { body } }];
+    let create = pod_creation();
+    let pod = create[0].key.clone();
     for is_late in [false, true] {
         let mut world = World::new(Settings::default());
         world.observe(Observed::Listed(Kind::Sandbox, vec![sandbox(1)]), now);
@@ -76,6 +94,59 @@ fn refusal_of_a_pod_ends_with_its_sandbox() {
         world.observe(Observed::Deleted(sandbox(3)), now);
         assert!(!is_late || !finish(&mut world), "nobody reads it");
         assert!(world.pending_writes.is_empty(), "late: {is_late}: {:?}", world.pending_writes);
+    }
+}
+
+/// A watch that was cut lists the successor of a Sandbox, and never delivers the deletion.
+#[test]
+fn refusal_of_a_pod_ends_when_a_list_has_the_successor_of_its_sandbox() {
+    let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+    let create = pod_creation();
+    let mut world = World::new(Settings::default());
+    world.observe(Observed::Listed(Kind::Sandbox, vec![sandbox(1)]), now);
+    world.begin(&create).unwrap();
+    world.finish(&create[0], &Outcome::rejected(422, "no", false), now);
+    assert!(world.pending_writes.refusal(&create[0].key).is_some(), "a Sandbox that exists reports the refusal");
+    world.observe(Observed::Listed(Kind::Sandbox, vec![successor()]), now);
+    assert!(world.pending_writes.is_empty(), "{:?}", world.pending_writes);
+}
+
+/// The Sandbox was deleted between the snapshot and the write, so nothing would end a refusal of its pod.
+#[test]
+fn creation_for_a_controller_that_was_deleted_does_not_begin() {
+    let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+    let create = pod_creation();
+    let mut world = World::new(Settings::default());
+    world.observe(Observed::Listed(Kind::Sandbox, vec![sandbox(1)]), now);
+    world.observe(Observed::Deleted(sandbox(3)), now);
+    assert_eq!(world.begin(&create), Err(Stale), "deleted");
+    world.observe(Observed::Applied(successor()), now);
+    assert_eq!(world.begin(&create), Err(Stale), "another Sandbox of the same name");
+    assert!(world.pending_writes.is_empty(), "{:?}", world.pending_writes);
+}
+
+/// The operator repeats a refused write at least once a minute, and a template may have thousands of Sandboxes.
+#[test]
+fn refusal_of_a_network_policy_wakes_the_users_of_its_template_once() {
+    let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+    let pool = Object::from_json(
+        Kind::Pool,
+        json!({
+            "metadata": { "name": "p", "namespace": "ns", "uid": "p", "resourceVersion": "1" },
+            "spec": { "replicas": 1, "sandboxTemplateRef": { "name": "t" } },
+        }),
+    )
+    .unwrap();
+    let user = pool.key.clone();
+    let mut world = World::new(Settings::default());
+    world.observe(Observed::Applied(pool), now);
+    let key = Key::new(Kind::NetworkPolicy, "ns", "t-network-policy");
+    let action = Action::Create { body: json!({}) };
+    let step = [Op { key, reason: crate::plan::Reason::NetworkPolicyMissing, action }];
+    for (message, is_new) in [("quota", true), ("quota", false), ("quota", false), ("a webhook", true)] {
+        world.begin(&step).unwrap();
+        let keys = world.finish(&step[0], &Outcome::rejected(403, message, false), now);
+        assert_eq!(keys.contains(&user), is_new, "{message}");
     }
 }
 
@@ -112,8 +183,8 @@ fn decision_is_large_if_an_object_is_whose_content_it_repeats() {
     assert!(!World::new(Settings::default()).is_large(&Key::new(Kind::Sandbox, "ns", "none")));
 }
 
-/// A warm Sandbox and its pod, as the operator makes them.
-fn warm(uid: &str, version: u64, pod_labels: &serde_json::Value) -> (Object, Object) {
+/// A warm Sandbox and its pod, as the operator makes them, and with more metadata of the pod.
+fn warm(uid: &str, version: u64, pod_metadata: &serde_json::Value) -> (Object, Object) {
     let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
     let owner = json!({
         "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxWarmPool", "name": "p", "uid": "p-1",
@@ -123,6 +194,7 @@ fn warm(uid: &str, version: u64, pod_labels: &serde_json::Value) -> (Object, Obj
         "metadata": {
             "name": "a", "namespace": "ns", "uid": uid, "resourceVersion": version.to_string(), "generation": 1,
             "creationTimestamp": "2030-01-01T00:00:00Z", "ownerReferences": [owner],
+            "annotations": { annotation::TEMPLATE_REF: "t" },
         },
         "spec": { "podTemplate": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } },
         "status": { "conditions": [{
@@ -130,7 +202,8 @@ fn warm(uid: &str, version: u64, pod_labels: &serde_json::Value) -> (Object, Obj
             "lastTransitionTime": "2030-01-01T00:00:00Z",
         }] },
     });
-    let sandbox = Object::from_json(Kind::Sandbox, document).unwrap();
+    let mut sandbox = Object::from_json(Kind::Sandbox, document).unwrap();
+    sandbox.template = Some(Arc::new(Key::new(Kind::Template, "ns", "t")));
     let model = sandbox.sandbox().unwrap().spec.as_ref().unwrap();
     let plan = crate::manifest::PodPlan {
         name: "a",
@@ -143,7 +216,7 @@ fn warm(uid: &str, version: u64, pod_labels: &serde_json::Value) -> (Object, Obj
         isolate: false,
     };
     let mut pod = crate::manifest::pod(&sandbox, model, &plan);
-    json_patch::merge(&mut pod["metadata"]["labels"], pod_labels);
+    json_patch::merge(&mut pod["metadata"], pod_metadata);
     pod["metadata"]["uid"] = "pod".into();
     pod["metadata"]["resourceVersion"] = version.to_string().into();
     pod["metadata"]["generation"] = 1.into();
@@ -156,32 +229,91 @@ fn a_touch_stays_when_it_is_undone_and_ends_with_the_sandbox() {
     let mut world = World::new(Settings::default());
     let key = Key::new(Kind::Sandbox, "ns", "a");
     let show = |world: &mut World, uid: &str, version: u64, labels: serde_json::Value| {
-        let (sandbox, pod) = warm(uid, version, &labels);
+        let (sandbox, pod) = warm(uid, version, &json!({ "labels": labels }));
         world.observe(Observed::Applied(sandbox), now);
         world.observe(Observed::Applied(pod), now);
-        world.touched.get(&key).map(ToString::to_string)
+        world.touched.get(&key).map(|touch| touch.what.to_string())
     };
     let label = Some("the label role was added to its Pod".to_owned());
     assert_eq!(show(&mut world, "u", 1, json!({})), None, "as made");
     assert_eq!(show(&mut world, "u", 2, json!({ "role": "db-client" })), label, "touched");
     assert_eq!(show(&mut world, "u", 3, json!({})), label, "undone");
     assert_eq!(show(&mut world, "u", 4, json!({ "other": "x" })), label, "the first touch stays");
-    // The bindings decide what counts, so each member is compared again.
-    let _ = show(&mut world, "u", 5, json!({}));
     world.set_bindings(Bindings::default());
-    assert_eq!(world.touched.get(&key), None, "compared again");
-    let revision = super::relations::pool_revision(world.get(&key).unwrap()).unwrap();
-    assert_eq!(world.warm.count(&revision), 1, "a claim may take it again");
+    assert_eq!(show(&mut world, "u", 5, json!({})), label, "no comparison shows it");
+    // Another Sandbox of the same name has its own past.
+    assert_eq!(show(&mut world, "v", 6, json!({})), None, "another Sandbox");
     // Nobody sees what happens to a pod without its owner.
-    let (_, mut detached) = warm("u", 6, &json!({}));
+    let (_, mut detached) = warm("v", 7, &json!({}));
     detached.meta.controller = None;
     world.observe(Observed::Applied(detached), now);
-    assert_eq!(show(&mut world, "u", 7, json!({})).as_deref(), Some(crate::as_made::DETACHED));
-    // Another Sandbox of the same name has its own past.
-    assert_eq!(show(&mut world, "v", 8, json!({})), None, "another Sandbox");
-    assert!(show(&mut world, "v", 9, json!({ "role": "db-client" })).is_some());
+    assert_eq!(show(&mut world, "v", 8, json!({})).as_deref(), Some(DETACHED));
+    world.set_bindings(Bindings::default());
+    assert_eq!(show(&mut world, "v", 9, json!({})).as_deref(), Some(DETACHED), "no comparison shows it");
     world.observe(Observed::Deleted(warm("v", 10, &json!({})).0), now);
     assert!(world.touched.is_empty());
+}
+
+/// The number of warm Sandboxes that a claim can take, of the pool and template of this one.
+fn claimable(world: &World, sandbox: &Key) -> usize {
+    world.warm.count(&super::relations::pool_revision(world.get(sandbox).unwrap()).unwrap())
+}
+
+/// After a start, the Pods may be listed before the plugins are loaded.
+#[test]
+fn label_of_an_admission_plugin_is_a_touch_only_without_the_plugin() {
+    let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+    let metadata = json!({ "labels": { "role": "x" }, "annotations": { annotation::PLUGIN_LABELS: "role" } });
+    let (sandbox, pod) = warm("u", 1, &metadata);
+    let key = sandbox.key.clone();
+    let mut world = World::new(Settings::default());
+    world.observe(Observed::Applied(sandbox), now);
+    world.observe(Observed::Applied(pod), now);
+    let plugin = PluginRef { name: "p".to_owned(), digest: "sha256:p".to_owned() };
+    let plugins = Bindings::new(vec![Binding::new(plugin, Hook::Admission)]);
+    for (bindings, touched) in [(Bindings::default(), true), (plugins, false), (Bindings::default(), true)] {
+        world.set_bindings(bindings);
+        assert_eq!((world.touched.contains_key(&key), claimable(&world, &key)), (touched, usize::from(!touched)));
+    }
+}
+
+/// After a start, the lists of Pods, Namespaces, pools and templates arrive in any order.
+#[test]
+fn marker_is_no_touch_if_its_demand_is_listed_after_the_pod() {
+    let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+    let pod = json!({ "spec": { "containers": [{ "name": "c", "image": "i" }] } });
+    let pool = json!({ "replicas": 1, "sandboxTemplateRef": { "name": "t" } });
+    let isolation = json!({ label::ISOLATION: "required" });
+    let marker = json!({ label::GENERATED_CODE: label::TRUE });
+    let demands = [
+        (Kind::Namespace, json!({ "name": "ns", "uid": "ns", "labels": isolation }), json!({})),
+        (Kind::Pool, json!({ "name": "p", "namespace": "ns", "uid": "p-1", "labels": marker }), pool),
+        (
+            Kind::Template,
+            json!({ "name": "t", "namespace": "ns", "uid": "t", "labels": marker }),
+            json!({ "podTemplate": pod }),
+        ),
+    ];
+    for (kind, mut metadata, spec) in demands {
+        metadata["resourceVersion"] = "1".into();
+        metadata["creationTimestamp"] = "2030-01-01T00:00:00Z".into();
+        let demand = Object::from_json(kind, json!({ "metadata": metadata, "spec": spec })).unwrap();
+        for other_label in [false, true] {
+            let mut labels = marker.clone();
+            if other_label {
+                labels["role"] = "db-client".into();
+            }
+            let (sandbox, pod) = warm("u", 1, &json!({ "labels": labels }));
+            let key = sandbox.key.clone();
+            let mut world = World::new(Settings::default());
+            world.observe(Observed::Listed(Kind::Sandbox, vec![sandbox]), now);
+            world.observe(Observed::Listed(Kind::Pod, vec![pod]), now);
+            assert!(world.touched.contains_key(&key), "{kind:?}: nothing demands the marker yet");
+            world.observe(Observed::Listed(kind, vec![demand.clone()]), now);
+            assert_eq!(world.touched.contains_key(&key), other_label, "{kind:?}: {:?}", world.touched);
+            assert_eq!(claimable(&world, &key), usize::from(!other_label), "{kind:?}");
+        }
+    }
 }
 
 /// Pools replace their members, and Sandboxes report their pods, by the rules for their namespace.

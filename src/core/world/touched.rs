@@ -7,6 +7,7 @@ use paddock_api::kind::{Key, Kind};
 
 use super::relations::pool_revision;
 use super::state::World;
+use super::touch::Touch;
 use crate::as_made::{Rules, touched};
 use crate::binding::Binding;
 use crate::object::{Body, Object};
@@ -15,7 +16,7 @@ impl World {
     /// Records whether somebody touched a Sandbox of a pool or its pod. A touch counts even if somebody undoes it, because
     /// a pod that ran another image for a moment is not as made.
     pub(super) fn note_touched(&mut self, key: &Key) {
-        let touched = self.objects.get(key).filter(|sandbox| sandbox.meta.in_pool()).and_then(|sandbox| {
+        let found = self.objects.get(key).filter(|sandbox| sandbox.meta.in_pool()).and_then(|sandbox| {
             let pod = self.pod_of(sandbox);
             let rules = Rules {
                 settings: &self.settings,
@@ -25,9 +26,38 @@ impl World {
             };
             touched(sandbox, pod.as_deref(), rules)
         });
-        if let Some(touch) = touched {
-            self.touch(key, &touch);
+        if let Some(touch) = self.touched.get_mut(key) {
+            // The first one stays.
+            touch.shown &= found.as_deref() == Some(&*touch.what);
+        } else if let Some(found) = found {
+            self.set_touch(key, &found, true);
         }
+    }
+
+    /// Compares a Sandbox of a pool again, because something else counts as a touch now. A touch stays if the comparisons do
+    /// not show it.
+    pub(super) fn compare_again(&mut self, key: &Key) {
+        if self.touched.get(key).is_some_and(|touch| touch.shown) {
+            self.touched.remove(key);
+        }
+        self.note_touched(key);
+        self.add_warm(key);
+    }
+
+    /// Compares those of the Sandboxes again that somebody touched, because other objects demand the marker now. The watches
+    /// may deliver a Pod that has the marker before the object that demands it.
+    pub(super) fn compare_touched(&mut self, sandboxes: &[Key]) {
+        for key in sandboxes {
+            if self.touched.contains_key(key) {
+                self.compare_again(key);
+            }
+        }
+    }
+
+    /// The Sandboxes of a namespace that somebody touched.
+    pub(super) fn touched_in(&self, namespace: &str) -> Vec<Key> {
+        let there = self.touched.range(Key::new(Kind::Sandbox, namespace, "")..).map(|(key, _)| key);
+        there.take_while(|key| *key.namespace == *namespace).cloned().collect()
     }
 
     /// The tolerations that a pod got from its RuntimeClass.
@@ -51,10 +81,29 @@ impl World {
         }
     }
 
-    /// Records a touch. The first one stays.
-    pub(super) fn touch(&mut self, key: &Key, touch: &str) {
+    /// Records a touch that no comparison shows. It replaces one that a comparison shows, which another comparison may end.
+    pub(super) fn touch(&mut self, key: &Key, what: &str) {
+        if self.touched.get(key).is_none_or(|touch| touch.shown) {
+            self.set_touch(key, what, false);
+        }
+    }
+
+    fn set_touch(&mut self, key: &Key, what: &str, shown: bool) {
         self.remove_warm(key);
-        self.touched.entry(key.clone()).or_insert_with(|| touch.into());
+        self.touched.insert(key.clone(), Touch { what: what.into(), shown });
+    }
+
+    /// Adds a Sandbox to the index of warm Sandboxes, if a claim can take it.
+    pub(super) fn add_warm(&mut self, key: &Key) {
+        if self.reservations.contains(key) || self.touched.contains_key(key) {
+            return;
+        }
+        if let Some(object) = self.objects.get(key)
+            && let Some(revision) = pool_revision(object)
+        {
+            let node = self.pod_of(object).and_then(|pod| pod.pod()?.node.clone());
+            self.warm.insert(&revision, key, object.meta.created, node.unwrap_or_default());
+        }
     }
 
     /// Removes a Sandbox from the index of warm Sandboxes.

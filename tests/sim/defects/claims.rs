@@ -25,6 +25,7 @@ pub(super) fn tests() -> Vec<Test> {
         defect("adopting_from_a_draining_node_1136", draining_node),
         defect("a_pool_deleting_what_a_claim_just_took", pool_spares_what_was_taken),
         defect("a_lost_take_blocking_a_sandbox", lost_take_is_free_again),
+        defect("an_extended_claim_deleted_at_its_former_end", extended_claim_stays),
     ]
 }
 
@@ -315,4 +316,39 @@ fn lost_take_is_free_again() -> Outcome {
     cluster.settle();
     is_ready(&cluster, "c2")?;
     expect(bound_to(&cluster, "c2") == name, || format!("{name} is warm, and c2 has {}", bound_to(&cluster, "c2")))
+}
+
+/// A user moves the end of a claim after its status has reported the end. No webhook denies that here. The watch
+/// delivers the change before or after the operator plans the deletion.
+fn extended_claim_stays() -> Outcome {
+    let end = "lifecycle: { shutdownTime: '2030-01-01T12:10:00Z', shutdownPolicy: Delete }, warmPoolRef:";
+    for is_delivered in [true, false] {
+        let mut cluster = ScriptedCluster::new(&pool_of(1));
+        cluster.apply(&claim("c").replace("warmPoolRef:", end));
+        cluster.settle();
+        is_ready(&cluster, "c")?;
+        let had = bound_to(&cluster, "c");
+        cluster.api.now += jiff::SignedDuration::from_mins(10);
+        let key = ScriptedCluster::key(Kind::Claim, "c");
+        cluster.operator.start(&key, cluster.api.now);
+        cluster.operator.advance(&key, cluster.api.now);
+        cluster.serve(Link::Good);
+        let ready = cluster.condition(Kind::Claim, "c", "Ready");
+        expect(ready.1 == "ClaimExpired", || format!("its condition is {ready:?}: this proves nothing"))?;
+        cluster.patch(Kind::Claim, "c", "{ spec: { lifecycle: { shutdownTime: '2030-01-01T13:00:00Z' } } }");
+        if is_delivered {
+            cluster.watch();
+        }
+        cluster.run_to_end(Link::Good);
+        cluster.act(Link::Good);
+        cluster.settle();
+        is_ready(&cluster, "c")?;
+        expect(bound_to(&cluster, "c") == had, || format!("it had {had}, and has {}", bound_to(&cluster, "c")))?;
+        let deleted = cluster.get(Kind::Claim, "c")["metadata"]["deletionTimestamp"].is_string();
+        expect(!deleted, || "it was extended, and is being deleted".to_owned())?;
+        // It still ends at its new end.
+        cluster.pass(3600);
+        expect(cluster.names(Kind::Claim).is_empty(), || "its new end has passed".to_owned())?;
+    }
+    Ok(())
 }

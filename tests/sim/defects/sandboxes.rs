@@ -20,6 +20,7 @@ pub(super) fn tests() -> Vec<Test> {
         defect("a_conflict_about_an_old_version_does_not_hide_the_new_one", conflict_outdates_what_was_tried),
         defect("refusal_is_reported_although_it_ends_the_plan", refusal_is_reported),
         defect("connections_sent_to_a_terminating_pod", endpoint_removed_before_the_pod),
+        defect("an_extended_sandbox_deleted_at_its_former_end", extended_sandbox_stays),
     ]
 }
 
@@ -248,4 +249,37 @@ fn endpoint_removed_before_the_pod() -> Outcome {
     expect(!terminating(&cluster) && !gone(&cluster), || "the pod is deleted together with the endpoint".to_owned())?;
     cluster.pass(3);
     expect(gone(&cluster), || "the pod is not deleted".to_owned())
+}
+
+/// A user moves the end of a Sandbox after its status has reported the end. The watch delivers the change before or
+/// after the operator plans the deletion.
+fn extended_sandbox_stays() -> Outcome {
+    let end = "replicas: 1, shutdownTime: '2030-01-01T12:10:00Z', shutdownPolicy: Delete,";
+    for is_delivered in [true, false] {
+        let mut cluster = ScriptedCluster::new(&sandbox("x").replace("replicas: 1,", end));
+        let pod = cluster.get(Kind::Pod, "x")["metadata"]["uid"].clone();
+        cluster.api.now += jiff::SignedDuration::from_mins(10);
+        let key = ScriptedCluster::key(Kind::Sandbox, "x");
+        cluster.operator.start(&key, cluster.api.now);
+        cluster.operator.advance(&key, cluster.api.now);
+        cluster.serve(Link::Good);
+        let ready = cluster.condition(Kind::Sandbox, "x", "Ready");
+        expect(ready.1 == "SandboxExpired", || format!("its condition is {ready:?}: this proves nothing"))?;
+        cluster.patch(Kind::Sandbox, "x", "{ spec: { shutdownTime: '2030-01-01T13:00:00Z' } }");
+        if is_delivered {
+            cluster.watch();
+        }
+        cluster.run_to_end(Link::Good);
+        cluster.act(Link::Good);
+        cluster.settle();
+        let ready = cluster.condition(Kind::Sandbox, "x", "Ready");
+        expect(ready.0 == "True", || format!("delivered: {is_delivered}: its condition is {ready:?}"))?;
+        expect(cluster.get(Kind::Pod, "x")["metadata"]["uid"] == pod, || "it has another pod".to_owned())?;
+        let deleted = cluster.get(Kind::Sandbox, "x")["metadata"]["deletionTimestamp"].is_string();
+        expect(!deleted, || "it was extended, and is being deleted".to_owned())?;
+        // It still ends at its new end.
+        cluster.pass(3600);
+        expect(cluster.names(Kind::Sandbox).is_empty(), || "its new end has passed".to_owned())?;
+    }
+    Ok(())
 }

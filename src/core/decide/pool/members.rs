@@ -119,8 +119,7 @@ impl<'a> Members<'a> {
             return 0;
         }
         // A member whose replacement waits longer keeps its place. Otherwise the pool would make others beside it.
-        let waiting =
-            if pods_end_in_a_row(snapshot) { self.unusable.iter().filter(|m| has_ended(m)).count() } else { 0 };
+        let waiting = self.unusable.iter().filter(|member| waits_longer(member, snapshot)).count();
         counts.to_create(desired.saturating_sub(waiting), maximum, &snapshot.common.settings)
     }
 
@@ -129,8 +128,8 @@ impl<'a> Members<'a> {
         if !pods_end_in_a_row(snapshot) {
             return None;
         }
-        let ended = self.unusable.iter().find_map(|member| {
-            let pod = member.pod.as_ref()?.pod().filter(|pod| pod.ended())?;
+        let ended = self.unusable.iter().filter(|member| waits_longer(member, snapshot)).find_map(|member| {
+            let pod = member.pod.as_ref()?.pod()?;
             let why = pod.message.as_deref().or(pod.reason.as_deref()).unwrap_or(&*pod.phase);
             Some(format!(
                 "pods of this pool end soon after their start, so the pool waits longer before it replaces them; the last \
@@ -179,7 +178,13 @@ impl<'a> Members<'a> {
 
 /// The age from which an unusable member is replaced.
 pub(super) fn replaced_from_age(member: &Member, snapshot: &PoolSnapshot) -> Duration {
-    if has_ended(member) { snapshot.replaced_from_age } else { REPLACE_EVERY }
+    if ended_by_itself(member) { snapshot.replaced_from_age } else { REPLACE_EVERY }
+}
+
+/// Whether the replacement of a member waits longer, because its pod ended soon, as the pods before it did.
+fn waits_longer(member: &Member, snapshot: &PoolSnapshot) -> bool {
+    let waits = || time_left(member.sandbox.meta.created, snapshot.replaced_from_age, snapshot.common.now).is_some();
+    pods_end_in_a_row(snapshot) && ended_by_itself(member) && waits()
 }
 
 /// Whether the pods of several members ended in a row.
@@ -189,6 +194,11 @@ fn pods_end_in_a_row(snapshot: &PoolSnapshot) -> bool {
 
 fn has_ended(member: &Member) -> bool {
     member.pod.as_ref().and_then(|pod| pod.pod()).is_some_and(Pod::ended)
+}
+
+/// Whether the pod of a member ended, and not because it is being deleted, as in a drain.
+fn ended_by_itself(member: &Member) -> bool {
+    has_ended(member) && member.pod.as_ref().is_some_and(|pod| pod.meta.deletion_timestamp.is_none())
 }
 
 /// Whether no claim may ever take a member: its pod ended, it is not to run, somebody touched it, or its node is

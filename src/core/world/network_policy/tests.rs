@@ -4,11 +4,13 @@ use serde_json::json;
 
 use super::*;
 use crate::as_made::UNFENCED;
+use crate::binding::Bindings;
 use crate::decide::decide;
 use crate::manifest::PodPlan;
 use crate::network_policy::selection_labels;
 use crate::plan::{Action, Op};
 use crate::settings::Settings;
+use crate::snapshot::PolicyUsers;
 use crate::world::Observed;
 
 /// A World, and the version of its last object.
@@ -93,9 +95,22 @@ fn policy_of(kind: Kind, selector: Selector, port: u64) -> Value {
     json!({ "metadata": { "annotations": manifest::network_policy_annotations(&template(kind), &spec) }, "spec": spec })
 }
 
+/// A template of the other shape that admits connections to a port.
+fn admitting_of_seed(port: u64) -> Value {
+    let mut template = admitting(port);
+    template["spec"]["template"] = template["spec"]["podTemplate"].take();
+    template["spec"].as_object_mut().unwrap().remove("podTemplate");
+    template
+}
+
 /// A Sandbox that was made from the template `t` of the upstream shape.
 fn sandbox() -> Value {
-    let origin = json!({ "group": Kind::Template.group(), "name": "t", "networkPolicyManagement": "Managed" });
+    sandbox_of_template(Kind::Template)
+}
+
+/// A Sandbox that was made from the template `t` of either API group.
+fn sandbox_of_template(kind: Kind) -> Value {
+    let origin = json!({ "group": kind.group(), "name": "t", "networkPolicyManagement": "Managed" });
     let pod = json!({ "spec": { "containers": [{ "name": "c", "image": "i" }] } });
     json!({ "spec": { "podTemplate": pod }, "status": { "template": origin } })
 }
@@ -135,6 +150,28 @@ fn policy_of_an_earlier_version_selects_by_the_hash_until_each_pod_has_the_diges
     assert_eq!(cluster.state(Kind::Template), NetworkPolicyState::InPlace);
     cluster.put(Kind::Pod, "b", pod("b", 1));
     assert_eq!(cluster.selector(), Selector::Digest, "a user cannot bring the earlier selector back");
+}
+
+/// The API server adds 17 bytes to each port.
+#[test]
+fn policy_of_an_earlier_version_with_many_ports_stays_in_place() {
+    let egress = |port: Value| json!(vec![json!({ "ports": vec![port; 900] }); 6]);
+    let mut cluster = Cluster::new();
+    let mut of_template = admitting(443);
+    of_template["spec"]["networkPolicy"]["egress"] = egress(json!({ "port": 443 }));
+    cluster.put(Kind::Template, "t", of_template);
+    cluster.put(Kind::Sandbox, "a", sandbox());
+    cluster.put(Kind::Pod, "a", pod("a", 1));
+    let mut spec = Selector::HashAlone.applied("t", rules(443));
+    spec["egress"] = egress(json!({ "port": 443 }));
+    let annotations = manifest::network_policy_annotations(&template(Kind::Template), &spec);
+    spec["egress"] = egress(json!({ "port": 443, "protocol": "TCP" }));
+    let policy = json!({ "metadata": { "annotations": annotations }, "spec": spec });
+    cluster.put(Kind::NetworkPolicy, POLICY, policy);
+    assert_eq!((cluster.selector(), cluster.state(Kind::Template)), (Selector::HashAlone, NetworkPolicyState::InPlace));
+    assert_eq!(cluster.planned(), None);
+    cluster.delete(Kind::Template, "t");
+    assert_eq!((cluster.planned(), cluster.state(Kind::Template)), (None, NetworkPolicyState::InPlace));
 }
 
 #[test]
@@ -188,7 +225,9 @@ fn a_warm_pod_that_loses_its_digest_is_touched() {
     assert_eq!(cluster.world.touched.get(&key), None, "the operator added the digest");
     cluster.put(Kind::Pod, "a", unlabelled);
     cluster.put(Kind::Pod, "a", pod);
-    assert_eq!(cluster.world.touched.get(&key).map(|touch| &**touch), Some(UNFENCED), "removed and restored");
+    assert_eq!(cluster.world.touched.get(&key).map(|touch| &*touch.what), Some(UNFENCED), "removed and restored");
+    cluster.world.set_bindings(Bindings::default());
+    assert_eq!(cluster.world.touched.get(&key).map(|touch| &*touch.what), Some(UNFENCED), "no comparison shows it");
 }
 
 #[test]
@@ -258,22 +297,55 @@ fn specs_of_policies_are_kept_for_their_users_alone() {
 
 #[test]
 fn policy_passes_to_the_template_of_the_other_group_after_the_last_sandbox_and_pod() {
+    type End = fn(&mut Cluster) -> Vec<Key>;
+    let ends: [(&str, End); 2] = [
+        ("deleted", |cluster| cluster.delete(Kind::Pod, "a")),
+        ("without the labels", |cluster| cluster.put(Kind::Pod, "a", pod("a", 0))),
+    ];
     let other = template(Kind::SeedTemplate);
+    for (what, end) in ends {
+        let mut cluster = Cluster::new();
+        cluster.put(Kind::Template, "t", admitting(443));
+        cluster.put(Kind::SeedTemplate, "t", admitting_of_seed(22));
+        // The pods of the other template run all the time.
+        cluster.put(Kind::Sandbox, "b", sandbox_of_template(Kind::SeedTemplate));
+        cluster.put(Kind::Pod, "b", pod("b", 2));
+        cluster.put(Kind::Sandbox, "a", sandbox());
+        cluster.put(Kind::Pod, "a", pod("a", 2));
+        cluster.put(Kind::NetworkPolicy, POLICY, policy_of(Kind::Template, Selector::Digest, 443));
+        cluster.delete(Kind::Template, "t");
+        let blocked = |cluster: &Cluster| cluster.state(Kind::SeedTemplate).blocked().map(str::to_owned);
+        let why = blocked(&cluster).unwrap();
+        assert!(why.contains("whose Sandboxes or Pods still exist"), "{what}: {why}");
+        assert!(cluster.delete(Kind::Sandbox, "a").contains(&other), "{what}");
+        assert!(blocked(&cluster).is_some(), "{what}: the pod still runs");
+        assert!(!cluster.put(Kind::Pod, "a", pod("a", 2)).contains(&other), "{what}: the pod only changes");
+        assert!(end(&mut cluster).contains(&other), "{what}");
+        assert_eq!(blocked(&cluster), None, "{what}");
+        cluster.put(Kind::NetworkPolicy, POLICY, policy_of(Kind::SeedTemplate, Selector::Digest, 22));
+        assert!(cluster.world.policies.heirs.is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn only_pods_that_a_policy_selects_are_its_users() {
+    let users = |cluster: &Cluster| cluster.world.users_of_policy(&template(Kind::Template));
     let mut cluster = Cluster::new();
-    cluster.put(Kind::Template, "t", admitting(443));
-    let mut of_seed = admitting(22);
-    of_seed["spec"]["template"] = of_seed["spec"]["podTemplate"].take();
-    of_seed["spec"].as_object_mut().unwrap().remove("podTemplate");
-    cluster.put(Kind::SeedTemplate, "t", of_seed);
-    cluster.put(Kind::Sandbox, "a", sandbox());
-    cluster.put(Kind::Pod, "a", pod("a", 2));
+    // A template whose name has the same hash, and a pod that a user labels.
+    let mut of_other = pod("x", 1);
+    let [_, (digest, of_name)] = selection_labels("xlgqwaaol");
+    of_other["metadata"]["labels"][digest] = of_name.into();
+    cluster.put(Kind::Pod, "x", of_other);
+    cluster.put(Kind::Pod, "y", pod("y", 1));
+    cluster.put(Kind::NetworkPolicy, POLICY, policy_of(Kind::Template, Selector::HashAlone, 443));
+    assert_eq!(users(&cluster), PolicyUsers::Others, "the policy selects the pod without a digest");
     cluster.put(Kind::NetworkPolicy, POLICY, policy_of(Kind::Template, Selector::Digest, 443));
-    cluster.delete(Kind::Template, "t");
-    let blocked = |cluster: &Cluster| cluster.state(Kind::SeedTemplate).blocked().map(str::to_owned);
-    let why = blocked(&cluster).unwrap();
-    assert!(why.contains("whose Sandboxes or Pods still exist"), "{why}");
-    assert!(cluster.delete(Kind::Sandbox, "a").contains(&other));
-    assert!(blocked(&cluster).is_some(), "the pod still runs");
-    assert!(cluster.delete(Kind::Pod, "a").contains(&other));
-    assert_eq!(blocked(&cluster), None);
+    assert_eq!(users(&cluster), PolicyUsers::None);
+    cluster.put(Kind::SeedTemplate, "t", admitting_of_seed(22));
+    assert_eq!(cluster.state(Kind::SeedTemplate).blocked(), None);
+    cluster.put(Kind::Pod, "z", pod("z", 2));
+    assert_eq!(users(&cluster), PolicyUsers::Others);
+    assert!(cluster.state(Kind::SeedTemplate).blocked().is_some());
+    assert!(cluster.delete(Kind::Pod, "z").contains(&template(Kind::SeedTemplate)));
+    assert_eq!((users(&cluster), cluster.state(Kind::SeedTemplate).blocked()), (PolicyUsers::None, None));
 }

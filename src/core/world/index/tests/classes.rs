@@ -57,5 +57,5 @@ fn class_that_arrives_late_explains_its_tolerations() {
     let key = Key::new(Kind::Sandbox, "ns", "a");
     assert_eq!(world.touched.get(&key), None, "the toleration may have been added late");
     world.observe(Observed::Applied(read(Kind::RuntimeClass, class)), now);
-    assert_eq!(world.touched.get(&key).map(|touch| &**touch), Some("the spec of its Pod was changed"));
+    assert_eq!(world.touched.get(&key).map(|touch| &*touch.what), Some("the spec of its Pod was changed"));
 }
