@@ -29,10 +29,9 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Whether the wait for room took more than a tenth of the plugin's time, so that the plugin may have been too late
-    /// only because of it.
-    pub(crate) fn waited_long(&self, limits: Limits) -> bool {
-        self.waited.is_some_and(|waited| waited > limits.deadline / 10)
+    /// The part of the plugin's time that the wait for room left.
+    pub(crate) fn left_of(&self, deadline: Duration) -> Duration {
+        deadline.saturating_sub(self.waited.unwrap_or_default())
     }
 }
 

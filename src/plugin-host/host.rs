@@ -292,15 +292,13 @@ impl Host {
         match result.as_ref().map_err(|failure| failure.kind) {
             // The plugin returned this error itself, so the plugin works.
             Ok(_) | Err(FailureKind::Error) => lock().succeeded(namespace),
-            // Calls about other namespaces took the time that the plugin lacked.
-            Err(FailureKind::Deadline) if usage.waited_long(loaded.info.limits) => {}
-            Err(
-                FailureKind::Deadline
-                | FailureKind::Fuel
-                | FailureKind::Memory
-                | FailureKind::Trap
-                | FailureKind::Invalid,
-            ) => lock().failed(namespace, now, self.config.quarantine),
+            Err(FailureKind::Deadline) => {
+                let whole = loaded.info.limits.deadline;
+                lock().timed_out(namespace, now, (usage.left_of(whole), whole), self.config.quarantine);
+            }
+            Err(FailureKind::Fuel | FailureKind::Memory | FailureKind::Trap | FailureKind::Invalid) => {
+                lock().failed(namespace, now, self.config.quarantine);
+            }
             Err(FailureKind::Missing | FailureKind::Quarantined) => {}
         }
         result

@@ -18,6 +18,8 @@ pub(crate) struct Quarantine {
     failures: u32,
     quarantines: u32,
     until: Option<Timestamp>,
+    /// The time without an answer that is not yet a failure.
+    unanswered: Duration,
 }
 
 impl Quarantine {
@@ -40,6 +42,20 @@ impl Quarantine {
         self.quarantines = self.quarantines.saturating_add(1);
         self.failures = 0;
         self.until = Some(now.checked_add(length).unwrap_or(Timestamp::MAX));
+    }
+
+    /// Records a call that gave no answer in the part `left` of the `whole` time of the plugin. The wait for room took the
+    /// rest, which is no fault of the plugin. The parts of several calls are one failure when they make up nine tenths of
+    /// the whole time, because every call waits for a moment. A plugin that hangs thus fails, however long its calls wait.
+    pub(crate) fn timed_out(&mut self, now: Timestamp, (left, whole): (Duration, Duration), policy: QuarantinePolicy) {
+        if self.until(now).is_some() {
+            return;
+        }
+        self.unanswered = self.unanswered.saturating_add(left);
+        if self.unanswered >= whole.saturating_sub(whole / 10) {
+            self.unanswered = Duration::ZERO;
+            self.failed(now, policy);
+        }
     }
 }
 
@@ -64,13 +80,34 @@ impl Quarantines {
 
     /// Records a failure in a namespace at this time. The failure may begin a quarantine.
     pub(crate) fn failed(&mut self, namespace: &str, now: Timestamp, policy: QuarantinePolicy) {
+        if let Some(quarantine) = self.of(namespace, now) {
+            quarantine.failed(now, policy);
+        }
+    }
+
+    /// Records a call about a namespace that gave no answer in a part of the plugin's time, as [`Quarantine::timed_out`]
+    /// does.
+    pub(crate) fn timed_out(
+        &mut self,
+        namespace: &str,
+        now: Timestamp,
+        part: (Duration, Duration),
+        policy: QuarantinePolicy,
+    ) {
+        if let Some(quarantine) = self.of(namespace, now) {
+            quarantine.timed_out(now, part, policy);
+        }
+    }
+
+    /// The state of a namespace that has a failure. `None` if too many others have one.
+    fn of(&mut self, namespace: &str, now: Timestamp) -> Option<&mut Quarantine> {
         if self.0.len() >= MAX_NAMESPACES && !self.0.contains_key(namespace) {
             self.0.retain(|_, quarantine| quarantine.until(now).is_some());
             if self.0.len() >= MAX_NAMESPACES {
-                return;
+                return None;
             }
         }
-        self.0.entry(namespace.into()).or_default().failed(now, policy);
+        Some(self.0.entry(namespace.into()).or_default())
     }
 
     /// The namespaces in which the plugin is in quarantine, each with the end of the quarantine.
@@ -117,6 +154,31 @@ mod tests {
     #[test]
     fn failures_of_running_calls_do_not_prolong_it() {
         assert_eq!(after("FFFFFFFF").until(at(6)), Some(at(32)));
+    }
+
+    #[test]
+    fn parts_of_the_time_are_a_failure_when_they_make_up_the_whole() {
+        for (left, calls, begins) in
+            [(500, 3, true), (450, 3, true), (449, 3, false), (100, 14, false), (100, 15, true), (0, 100, false)]
+        {
+            let mut quarantine = Quarantine::default();
+            let part = (Duration::from_millis(left), Duration::from_millis(500));
+            (0..calls).for_each(|_| quarantine.timed_out(at(0), part, POLICY));
+            assert_eq!(quarantine.until(at(1)), begins.then(|| at(30)), "{calls} calls that had {left} ms");
+        }
+    }
+
+    #[test]
+    fn success_resets_the_time_without_an_answer() {
+        let mut quarantines = Quarantines::default();
+        let part = (Duration::from_millis(400), Duration::from_millis(500));
+        for _ in 0..10 {
+            quarantines.timed_out("agents", at(0), part, POLICY);
+            quarantines.succeeded("agents");
+        }
+        assert_eq!(quarantines.until("agents", at(1)), None);
+        (0..6).for_each(|_| quarantines.timed_out("agents", at(0), part, POLICY));
+        assert_eq!(quarantines.until("agents", at(1)), Some(at(30)));
     }
 
     #[test]

@@ -137,16 +137,19 @@ fn question_waits_until_its_deadline_for_a_free_instance() {
     assert!(host.ask(&behave, now()).is_ok(), "quarantined for what was not its own failure");
 }
 
+/// Loads the misbehaving guest with the most fuel, so that a loop ends at this deadline.
+fn with_deadline(host: &Host, name: &str, milliseconds: u64) -> PluginRef {
+    let deadline = Duration::from_millis(milliseconds);
+    let limits = Some(Limits { fuel: Limits::MAX.fuel, deadline, ..Limits::default() });
+    host.load(Source { name, component: paddock_guests::MISBEHAVE, limits }).unwrap().plugin
+}
+
 #[test]
 fn deadline_that_a_wait_for_room_used_up_begins_no_quarantine() {
     let quarantine = QuarantinePolicy { failures: 1, ..QuarantinePolicy::default() };
     let host = Host::new(HostConfig { memory_bytes: ONE_CALL, quarantine, ..config() }).unwrap();
-    let loaded = |name, milliseconds| {
-        let deadline = Duration::from_millis(milliseconds);
-        let limits = Some(Limits { fuel: Limits::MAX.fuel, deadline, ..Limits::default() });
-        host.load(Source { name, component: paddock_guests::MISBEHAVE, limits }).unwrap().plugin
-    };
-    let (first, second, probe) = (loaded("first", 200), loaded("second", 200), loaded("probe", 50));
+    let (first, second) = (with_deadline(&host, "first", 200), with_deadline(&host, "second", 200));
+    let probe = with_deadline(&host, "probe", 50);
     let mode = |plugin, mode: &str| ask(plugin, &format!(r#"{{"mode":"{mode}"}}"#), question(Hook::Idle));
     // Until the second call waits for the first one; an hour later the plugins have left their quarantines.
     let mut hours = (0..).map(|hour| now() + Duration::from_secs(3600 * hour));
@@ -167,6 +170,29 @@ fn deadline_that_a_wait_for_room_used_up_begins_no_quarantine() {
         FailureKind::Quarantined,
         "a deadline counts without a wait"
     );
+}
+
+/// Each call of one hook waits for a call of the other hook of the same plugin, so it never has the whole time.
+#[test]
+fn plugin_that_hangs_is_in_quarantine_although_its_calls_wait_for_each_other() {
+    let quarantine = QuarantinePolicy { failures: 1, ..QuarantinePolicy::default() };
+    let host = Host::new(HostConfig { memory_bytes: ONE_CALL, quarantine, ..config() }).unwrap();
+    let (slow, probe) = (with_deadline(&host, "slow", 200), with_deadline(&host, "probe", 50));
+    let spin = |hook| ask(&slow, r#"{"mode":"spin"}"#, question(hook));
+    let behave = ask(&probe, r#"{"mode":"behave"}"#, question(Hook::Idle));
+    // An hour later, the hook whose calls do not wait has left its quarantine.
+    let mut hours = (0..100).map(|hour| now() + Duration::from_secs(3600 * hour));
+    let is_quarantined = hours.any(|hour| {
+        std::thread::scope(|scope| {
+            let (host, idle) = (&host, spin(Hook::Idle));
+            let running = scope.spawn(move || host.ask(&idle, hour));
+            let is_busy = until_busy(host, &behave, hour, &running).is_some();
+            let waited = is_busy.then(|| host.ask(&spin(Hook::PoolSize), now()).unwrap_err().kind);
+            assert_eq!(running.join().unwrap().unwrap_err().kind, FailureKind::Deadline);
+            waited == Some(FailureKind::Quarantined)
+        })
+    });
+    assert!(is_quarantined, "calls that had a part of the time never count");
 }
 
 #[test]
