@@ -197,6 +197,8 @@ impl Lease {
                 // The reply to the creation may have been lost.
                 if known.holder() == Some(&self.identity) && std::mem::take(&mut self.succeeds) {
                     self.former_ends = Some(known.since + self.timing.renew);
+                    let (lease, wait) = (&self.name, self.timing.renew);
+                    info!(lease, ?wait, "this replica created a deleted lease, and waits for its former holders");
                 }
                 self.known = Some(known);
             }
@@ -246,6 +248,8 @@ impl Lease {
         let was_mine = self.mine();
         let Some(mut lease) = self.known.as_ref().map(|known| known.lease.clone()) else { return Ok(Round::Unknown) };
         lease.spec = Some(self.held_spec(holder, duration, lease.spec.take()));
+        // The lease exists, so this replica takes or renews it, and does not create it.
+        self.succeeds = false;
         self.sent = Some(Instant::now());
         let stored = within(self.api.replace(&self.name, &params(), &lease)).await;
         self.settle(stored, was_mine)

@@ -37,6 +37,8 @@ enum Line {
     WithoutWatch,
     /// Lists and watches of all namespaces are forbidden.
     WithoutRight,
+    /// Requests to create a Lease fail at once.
+    WithoutCreation,
 }
 
 #[derive(Default)]
@@ -107,7 +109,10 @@ impl Server {
                     Line::Open => {}
                     Line::WithoutWatch if watches => return std::future::pending().await,
                     Line::WithoutRight if lists => return Ok(response(refusal(403))),
-                    Line::WithoutWatch | Line::WithoutRight => {}
+                    Line::WithoutCreation if request.method() == Method::POST => {
+                        return Err(std::io::Error::other("refused"));
+                    }
+                    Line::WithoutWatch | Line::WithoutRight | Line::WithoutCreation => {}
                     Line::Refused => return Err(std::io::Error::other("refused")),
                     Line::Silent => std::future::pending().await,
                     Line::ReplyLost => {

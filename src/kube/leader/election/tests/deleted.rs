@@ -56,6 +56,30 @@ async fn a_deleted_lease_counts_as_held_while_its_holder_may_write() {
     }
 }
 
+/// Only the replica that creates the Leases has to wait for former holders, whoever else has tried to create them.
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_could_not_create_a_deleted_lease_later_takes_it_at_once() {
+    let server = Server::default();
+    let mut a = candidate(&server, "a");
+    a.leads().await;
+    let (mut b, mut c) = (candidate(&server, "b"), candidate(&server, "c"));
+    sleep(Duration::from_secs(30)).await;
+    a.task.abort();
+    LEASES.iter().for_each(|lease| server.delete_in("ns", lease));
+    server.line("b", Line::WithoutCreation);
+    server.line("c", Line::Refused);
+    sleep(TIMING.lease + TIMING.retry * 4).await;
+    server.line("c", Line::Open);
+    c.leads().await;
+    server.line("b", Line::Open);
+    sleep(Duration::from_secs(30)).await;
+    assert!(c.acts() && !b.acts());
+    c.stop.cancel();
+    c.task.await.unwrap();
+    let took = b.leads().await;
+    assert!(took < TIMING.retry.mul_f64(1.3), "{took:?}");
+}
+
 /// The time from the loss to the reply that shows the new holder is long, because requests are slow.
 #[tokio::test(start_paused = true)]
 async fn a_leader_whose_lease_was_overwritten_stops_before_it_knows_by_whom() {
