@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use kube::Client;
 
 use crate::limits;
+use crate::server::RemoteAddress;
 
 pub use self::reviews::{Access, Reviews, Token, Verdict};
 
@@ -25,6 +26,9 @@ pub fn require(router: Router, client: Client, audience: Option<&str>) -> Router
     let audiences = audience.into_iter().map(str::to_owned).collect();
     router.layer(from_fn_with_state(Gate { reviews: Reviews::new(client, limits::AUTH), audiences }, admit))
 }
+
+/// The address of clients that is not known.
+const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// What the clients of a router need.
 #[derive(Clone)]
@@ -64,9 +68,10 @@ async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Respon
     let Some(token) = token.map(|token| Token::for_audiences(token, audiences)) else {
         return Verdict::Unauthenticated.into_response();
     };
-    // The clients of the metrics are few, and share one rate.
-    let everybody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    match reviews.judge(&token, &Access::Path(request.uri().path().to_owned()), everybody).await {
+    // Addresses take turns, so a stranger with many tokens does not keep others out. Without a server of this crate, all
+    // clients are one address.
+    let client = request.extensions().get::<RemoteAddress>().map_or(NO_ADDRESS, |address| address.0);
+    match reviews.judge(&token, &Access::Path(request.uri().path().to_owned()), client).await {
         Verdict::Admitted(_) => next.run(request).await,
         refused @ (Verdict::Unauthenticated | Verdict::Forbidden(_) | Verdict::Busy | Verdict::Unavailable(_)) => {
             refused.into_response()

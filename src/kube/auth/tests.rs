@@ -49,7 +49,11 @@ fn gated() -> (Router, Arc<Server>) {
 }
 
 async fn ask(router: &Router, authorization: Option<&str>) -> u16 {
-    let mut request = http::Request::get("/metrics");
+    ask_from(router, [10, 0, 0, 1], authorization).await
+}
+
+async fn ask_from(router: &Router, address: [u8; 4], authorization: Option<&str>) -> u16 {
+    let mut request = http::Request::get("/metrics").extension(RemoteAddress(IpAddr::from(address)));
     if let Some(value) = authorization {
         request = request.header("authorization", value);
     }
@@ -109,4 +113,15 @@ async fn strangers_with_many_tokens_ask_the_api_server_at_a_rate_and_keep_no_kno
     tokio::time::advance(limits::AUTH.admitted).await;
     strangers().await;
     assert_eq!(ask(&router, Some("Bearer reader")).await, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_of_one_address_do_not_take_the_turns_of_another() {
+    let (router, _) = gated();
+    let tokens: Vec<String> = (0..1000).map(|n| format!("Bearer stranger{n}")).collect();
+    let strangers = tokens.iter().map(|token| ask_from(&router, [10, 0, 0, 1], Some(token)));
+    let reader = ask_from(&router, [10, 0, 0, 2], Some("Bearer reader"));
+    let (refused, status) = tokio::join!(futures::future::join_all(strangers), reader);
+    assert_eq!(status, 200);
+    assert!(refused.contains(&503), "the questions of the strangers filled the queue");
 }
