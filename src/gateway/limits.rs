@@ -127,6 +127,10 @@ pub const HTTP2_PING: Duration = Duration::from_secs(60);
 /// way of the last frames to the client and of the client's answer.
 pub const HTTP2_LINGER: Duration = Duration::from_secs(2);
 
+/// The time in which an idle connection that has to make room ends in order. A client that reads gets the end of its answer
+/// in this time, and the new connection does not wait for longer.
+pub const EVICTION_GRACE: Duration = Duration::from_secs(2);
+
 /// The interval at which a port that could not be opened is tried again.
 pub const TCP_PORT_RETRY: Duration = Duration::from_secs(1);
 

@@ -226,9 +226,15 @@ impl Metrics {
         self.durations.with_label_values(&labels).observe(time.as_secs_f64());
     }
 
-    /// The bytes of a request that reached its Sandbox. `received` is absent if it had no body.
-    pub(crate) fn passed(&self, namespace: &str, received: Option<u64>, sent: u64) {
-        self.traffic.passed(namespace, received, sent);
+    /// The bytes of a body that a client sent, and those of the body of its answer, also if the gateway itself answered.
+    /// `received` is absent if the request had no body.
+    pub(crate) fn client_traffic(&self, namespace: &str, received: Option<u64>, sent: u64) {
+        self.traffic.of_client(namespace, received, sent);
+    }
+
+    /// The bytes of bodies that were sent to a Sandbox and came from it.
+    pub(crate) fn sandbox_traffic(&self, namespace: &str, sent: u64, received: u64) {
+        self.traffic.of_sandbox(namespace, sent, received);
     }
 
     pub(crate) fn head(&self, time: Duration) {

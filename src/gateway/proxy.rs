@@ -133,6 +133,10 @@ impl Proxy {
             Err(refusal) => Err(refusal),
         };
         let mut record = Record::new(&self.metrics, self.config.access_log, request.method(), client.address);
+        if !request.body().is_end_stream() {
+            // Nothing of it is read before the request is sent.
+            record.body(Progress::new());
+        }
         let outcome = match routed {
             Ok(routed) => self.attempt(request, &routed, kind, client, &mut record).await,
             Err(refusal) => Err(refusal),
@@ -140,7 +144,7 @@ impl Proxy {
         match outcome {
             Ok(Outcome::Own(response)) => {
                 record.answered(response.status(), response.headers());
-                response
+                own(response, record)
             }
             Ok(Outcome::Sandbox(response, holds)) => {
                 record.answered(response.status(), response.headers());
@@ -165,7 +169,7 @@ impl Proxy {
                 record.refused(&refusal);
                 let response = answer::refuse(&refusal, kind, browser);
                 record.answered(response.status(), response.headers());
-                response
+                own(response, record)
             }
         }
     }
@@ -210,7 +214,7 @@ impl Proxy {
             record.user(user.clone());
         }
         let Caller { only, .. } = admitted?;
-        let authorized = client.authorized();
+        let authorized = client.authorized().ok_or_else(no_place)?;
         drop(waits);
         if let Some(response) = self.config.sessions.begin(&found, routed, &parts.method, upgrade) {
             return Ok(Outcome::Own(response));
@@ -373,12 +377,22 @@ fn client_busy() -> Refusal {
     busy(Reason::ClientBusy, "Too many concurrent requests of this client.")
 }
 
+/// The refusal of a request on a connection that has to end in order. A stream could otherwise outlast its place.
+fn no_place() -> Refusal {
+    busy(Reason::ClientBusy, "The connection has to make room for another one.")
+}
+
 fn sandbox_busy() -> Refusal {
     busy(Reason::SandboxBusy, "Too many concurrent requests to this sandbox.")
 }
 
 fn namespace_busy() -> Refusal {
     busy(Reason::SandboxBusy, "Too many concurrent requests to the sandboxes of this namespace.")
+}
+
+/// An answer of the gateway itself, whose body is counted too.
+fn own(response: Response<Body>, record: Record) -> Response<Body> {
+    response.map(|body| Guarded::new(body, record).boxed_unsync())
 }
 
 fn health() -> Response<Body> {

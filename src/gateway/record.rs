@@ -29,6 +29,8 @@ pub(crate) struct Record {
     target: Option<Target>,
     /// Whether the Sandbox exists, so that its namespace may be a label value.
     known: bool,
+    /// Whether the request was sent to the Sandbox.
+    reached: bool,
     user: Option<Arc<str>>,
     /// The decision about the credential.
     admitted: Option<bool>,
@@ -56,6 +58,7 @@ impl Record {
             client,
             target: None,
             known: false,
+            reached: false,
             user: None,
             admitted: None,
             trace: None,
@@ -75,9 +78,10 @@ impl Record {
         self.target = Some(target.clone());
     }
 
-    /// The Sandbox exists: the gateway has a connection to it.
-    pub(crate) fn known(&mut self) {
+    /// The gateway has a connection to the Sandbox and sends the request on it.
+    pub(crate) fn reached(&mut self) {
         self.known = true;
+        self.reached = true;
     }
 
     pub(crate) fn user(&mut self, user: Arc<str>) {
@@ -170,9 +174,12 @@ impl Drop for Record {
         if let Some(admitted) = self.admitted {
             self.metrics.authorized(admitted, self.namespace());
         }
-        if self.known {
-            let received = self.received.or_else(|| self.body.as_ref().map(Progress::bytes));
-            self.metrics.passed(self.namespace(), received, self.bytes);
+        let received = self.received.or_else(|| self.body.as_ref().map(Progress::bytes));
+        self.metrics.client_traffic(self.namespace(), received, self.bytes);
+        if self.reached {
+            // The body of a refusal is the gateway's own.
+            let answer = if self.reason.is_none() { self.bytes } else { 0 };
+            self.metrics.sandbox_traffic(self.namespace(), received.unwrap_or_default(), answer);
         }
         if !self.log {
             return;

@@ -66,7 +66,7 @@ pub enum Reason {
     WakeFailed,
     /// As many requests as allowed are being forwarded to this Sandbox.
     SandboxBusy,
-    /// As many requests as allowed of this client are being forwarded.
+    /// As many requests as allowed of this client are being forwarded, or its connection has to make room for another one.
     ClientBusy,
     /// The gateway is shutting down, or has not read the Sandboxes yet.
     NotReady,

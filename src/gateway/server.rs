@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use self::connection::Connection;
-use crate::client::{Client, Places};
+use crate::client::{Client, Places, Turn};
 use crate::drain::Stage;
 use crate::metrics::ConnectionFault;
 use crate::proxy::Proxy;
@@ -43,12 +43,12 @@ pub(crate) async fn serve(listener: TcpListener, protocol: Protocol, places: Pla
             () = proxy.drain.reached(Stage::Draining) => return,
             accepted = accept(&listener) => accepted,
         };
-        let Some(client) = places.admit(address, protocol.scheme(), &proxy.metrics) else {
+        let Some((client, turn)) = places.admit(address, protocol.scheme(), &proxy.metrics) else {
             proxy.metrics.connection_fault(ConnectionFault::Refused);
             continue;
         };
         let (proxy, protocol) = (proxy.clone(), protocol.clone());
-        proxy.drain.tasks.clone().spawn(run(stream, protocol, client, proxy));
+        proxy.drain.tasks.clone().spawn(run(stream, protocol, (client, turn), proxy));
     }
 }
 
@@ -66,7 +66,10 @@ pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, IpAddr) {
     }
 }
 
-async fn run(stream: TcpStream, protocol: Protocol, client: Client, proxy: Arc<Proxy>) {
+async fn run(stream: TcpStream, protocol: Protocol, (client, turn): (Client, Option<Turn>), proxy: Arc<Proxy>) {
+    if let Some(turn) = turn {
+        turn.comes().await;
+    }
     // Answers must not wait for more data to fill a segment.
     if let Err(error) = stream.set_nodelay(true) {
         return debug!(%error, "a connection ended before it was served");

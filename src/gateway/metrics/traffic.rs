@@ -1,5 +1,5 @@
-//! The bytes of requests for Sandboxes that exist, and of their answers, by the names of upstream's router. The body of
-//! gRPC-Web is counted as the client sends and gets it.
+//! The bytes of requests and of their answers, by the names of upstream's router. The body of gRPC-Web is counted as the
+//! client sends and gets it.
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Registry, Result};
 
@@ -41,15 +41,19 @@ impl Traffic {
         })
     }
 
-    /// Counts a request that has ended. `received` is absent if it had no body.
-    pub(super) fn passed(&self, namespace: &str, received: Option<u64>, sent: u64) {
+    /// Counts a request of a client that has ended. `received` is absent if it had no body.
+    pub(super) fn of_client(&self, namespace: &str, received: Option<u64>, sent: u64) {
         if let Some(received) = received {
             self.from_clients.with_label_values(&[namespace]).inc_by(received);
-            self.to_sandboxes.with_label_values(&[namespace]).inc_by(received);
             self.request_sizes.with_label_values(&[namespace]).observe(received as f64);
         }
-        self.from_sandboxes.with_label_values(&[namespace]).inc_by(sent);
         self.to_clients.with_label_values(&[namespace]).inc_by(sent);
         self.response_sizes.with_label_values(&[namespace]).observe(sent as f64);
+    }
+
+    /// Counts a request that was sent to its Sandbox and has ended.
+    pub(super) fn of_sandbox(&self, namespace: &str, sent: u64, received: u64) {
+        self.to_sandboxes.with_label_values(&[namespace]).inc_by(sent);
+        self.from_sandboxes.with_label_values(&[namespace]).inc_by(received);
     }
 }

@@ -67,7 +67,7 @@ impl Exchange<'_> {
     pub(super) async fn run(&self, mut body: Body, record: &mut Record) -> Result<Exchanged, Refusal> {
         for _ in 0..limits::ATTEMPTS {
             let mut attempt = self.attempt().await?;
-            record.known();
+            record.reached();
             let address = attempt.key.endpoint.address;
             let request = self.head.to(address, body);
             match self.in_time(attempt.sender.send(request)).instrument(part!(&self.span, "exchange")).await? {

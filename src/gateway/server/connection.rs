@@ -170,6 +170,10 @@ impl Connection {
                     finishing = true;
                     finish(connection.as_mut());
                 }
+                () = self.client.leaves(), if !finishing => {
+                    finishing = true;
+                    finish(connection.as_mut());
+                }
                 () = drain.reached(Stage::Closing) => return,
                 () = sleep_until(next) => {}
             }

@@ -7,7 +7,8 @@ use super::super::*;
 const BY_NAMESPACE: &[&str] = &["sandbox_namespace"];
 
 /// The labels of each family of upstream's router that has series. No address is cached here, so
-/// `sandbox_router_cache_invalidations_total` has none.
+/// `sandbox_router_cache_invalidations_total` has none. The label `implementation` is Paddock's own, and the others are
+/// upstream's.
 const FAMILIES: [(&str, &[&str]); 14] = [
     ("sandbox_router_requests_total", &["method", "code", "sandbox_namespace"]),
     ("sandbox_router_request_duration_seconds_count", &["method", "code", "sandbox_namespace"]),
@@ -45,8 +46,10 @@ fn scrape() -> String {
     metrics.authorized(true, "team");
     metrics.authorized(false, NO_NAMESPACE);
     metrics.certificate(true);
-    metrics.passed("team", Some(300), 5);
-    metrics.passed("team", None, 7);
+    metrics.client_traffic("team", Some(300), 5);
+    metrics.sandbox_traffic("team", 300, 5);
+    metrics.client_traffic("team", None, 7);
+    metrics.sandbox_traffic("team", 0, 7);
     String::from_utf8(metrics.exposition().unwrap()).unwrap()
 }
 

@@ -294,8 +294,30 @@ async fn failures_and_bytes_are_counted_for_the_namespace() {
     gateway.sandbox("closed", closed);
     let _sandbox = gateway.answering("box", OK).await;
     let refused = gateway.get("/", "X-Sandbox-ID: closed\r\nX-Sandbox-Namespace: team\r\n").await;
-    assert_eq!((refused.status, refused.body), (502, detail("Could not connect to the backend sandbox: closed")));
+    let text = detail("Could not connect to the backend sandbox: closed");
+    assert_eq!((refused.status, &refused.body), (502, &text));
     assert!(gateway.metric("sandbox_router_upstream_errors_total{reason=\"dial\",sandbox_namespace=\"team\"} 1"));
+    // The text went to the client, and nothing went to the Sandbox.
+    for (family, value) in [
+        ("client_tx_bytes_total", text.len()),
+        ("response_size_bytes_sum", text.len()),
+        ("response_size_bytes_count", 1),
+    ] {
+        gateway.await_metric(&format!("sandbox_router_{family}{{sandbox_namespace=\"team\"}} {value}")).await;
+    }
+    for family in ["upstream_rx_bytes_total", "upstream_tx_bytes_total", "client_rx_bytes_total"] {
+        assert!(!gateway.metric(&format!("sandbox_router_{family}{{sandbox_namespace=\"team\"}} 0")), "{family}");
+    }
+    // Nothing of this body is read.
+    let nameless = gateway.send("POST / HTTP/1.1\r\nHost: g\r\nContent-Length: 3\r\n\r\nabc").await;
+    for (family, value) in [
+        ("client_tx_bytes_total", nameless.body.len()),
+        ("response_size_bytes_sum", nameless.body.len()),
+        ("request_size_bytes_sum", 0),
+        ("request_size_bytes_count", 1),
+    ] {
+        gateway.await_metric(&format!("sandbox_router_{family}{{sandbox_namespace=\"-\"}} {value}")).await;
+    }
     let body = "x".repeat(300);
     let request = format!("POST / HTTP/1.1\r\nHost: g\r\n{ID}Content-Length: 300\r\n\r\n{body}");
     assert_eq!(gateway.send(&request).await.status, 200);

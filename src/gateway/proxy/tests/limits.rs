@@ -1,8 +1,14 @@
 //! Shares of clients and Sandboxes, and clients that are slow, silent or too large.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::harness::{Gateway, accept, listener};
+use tokio::net::TcpSocket;
+
+use super::harness::{Client, Gateway, Server, accept, listener, pass};
+use crate::client::Places;
+use crate::limits::EVICTION_GRACE;
+use crate::server::{Protocol, serve};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const ID: &str = "X-Sandbox-ID: box\r\n";
@@ -65,6 +71,64 @@ async fn a_silent_connection_makes_room_for_a_new_one() {
     gateway.await_metric("paddock_gateway_connection_faults_total{fault=\"evicted\"} 1").await;
     used.write(format!("GET / HTTP/1.1\r\nHost: g\r\n{ID}\r\n")).await;
     assert_eq!(used.answer().await.status, 200, "a connection with a request stays");
+}
+
+/// The answer has left the Sandbox, and the library holds its end until the client reads.
+#[tokio::test]
+async fn a_connection_that_makes_room_writes_the_end_of_its_answer() {
+    const LENGTH: usize = 60_000;
+    let gateway = Gateway::with(|config| config.limits.connections_per_client = 1).await;
+    let large = Server::start(|_| format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n{}", "x".repeat(LENGTH)));
+    let large = large.await;
+    gateway.sandbox("large", large.address);
+    let small = gateway.answering("box", OK).await;
+    // The kernel keeps about 10 kB of an answer that nobody reads, and not megabytes.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_send_buffer_size(4096).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(8).unwrap();
+    let address = listener.local_addr().unwrap();
+    let places = Places::new(&gateway.proxy.config.limits);
+    let serving = tokio::spawn(serve(listener, Protocol::Plain, places, gateway.proxy.clone()));
+    let connect = async || {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        Client(socket.connect(address).await.unwrap())
+    };
+    let ask = async |name: &str| {
+        let mut client = connect().await;
+        client.write(format!("GET / HTTP/1.1\r\nHost: g\r\nX-Sandbox-ID: {name}\r\n\r\n")).await;
+        client
+    };
+    let evicted = async |count: usize| {
+        gateway.await_metric(&format!("paddock_gateway_connection_faults_total{{fault=\"evicted\"}} {count}")).await;
+        // The new connection is not served before the end of the other one.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let answered = async |count: usize| {
+        let family = "sandbox_router_response_size_bytes_count{sandbox_namespace=\"default\"}";
+        gateway.await_metric(&format!("{family} {count}")).await;
+    };
+    let mut slow = ask("large").await;
+    answered(1).await;
+    let mut next = ask("box").await;
+    evicted(1).await;
+    assert_eq!(small.accepted.load(Ordering::Relaxed), 0, "there is one place");
+    let answer = slow.rest().await;
+    let (head, body) = answer.split_at(answer.len() - LENGTH.min(answer.len()));
+    assert!(head.starts_with(b"HTTP/1.1 200 OK") && body.iter().all(|byte| *byte == b'x'), "{}", answer.len());
+    assert_eq!(next.answer().await.status, 200);
+    drop(next);
+    gateway.await_metric("paddock_gateway_client_connections 0").await;
+    // A client that never reads has this time.
+    let stuck = ask("large").await;
+    answered(3).await;
+    let mut last = ask("box").await;
+    evicted(2).await;
+    pass(EVICTION_GRACE).await;
+    assert_eq!(last.answer().await.status, 200);
+    drop(stuck);
+    serving.abort();
 }
 
 #[tokio::test]

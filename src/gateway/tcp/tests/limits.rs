@@ -39,7 +39,7 @@ async fn tcp_connections_leave_half_of_the_places_to_requests() {
     }
     until("the connection is counted", || closed() > before).await;
     // Connections without a request would make room for each other.
-    let admit = |address| places.admit(address, "http", metrics).map(|client| client.authorized());
+    let admit = |address| places.admit(address, "http", metrics).and_then(|(client, _)| client.authorized());
     let of_requests = (0..u32::MAX).map_while(|n| admit(Ipv4Addr::from(n).into()));
     assert_eq!(of_requests.collect::<Vec<_>>().len() + taken.len(), limits.connections);
     drop(taken);
@@ -52,7 +52,7 @@ async fn one_address_leaves_half_of_its_places_to_requests() {
     let (places, metrics) = (&gateway.of.places, &gateway.of.proxy.metrics);
     let address: IpAddr = "10.0.0.1".parse().unwrap();
     let tcp: Vec<_> = std::iter::from_fn(|| places.admit_tcp(address, metrics)).collect();
-    let admit = || places.admit(address, "http", metrics).map(|client| client.authorized());
+    let admit = || places.admit(address, "http", metrics).and_then(|(client, _)| client.authorized());
     let requests: Vec<_> = std::iter::from_fn(admit).collect();
     assert!(!tcp.is_empty() && requests.len() + 1 >= tcp.len(), "{} {}", tcp.len(), requests.len());
 }
