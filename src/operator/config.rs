@@ -1,5 +1,6 @@
 //! The operator's configuration, already parsed: every value in it can be used as it is.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use paddock_api::kind::{ApiShapes, Kind};
@@ -84,13 +85,26 @@ impl WebhookSetup {
     }
 }
 
+/// A Service of gateways. It has a port of the name `metrics`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayService {
+    /// The namespace of the Service.
+    pub namespace: String,
+    /// The name of the Service.
+    pub name: String,
+}
+
+impl fmt::Display for GatewayService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
 /// The gateways that are asked for their open connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionsConfig {
-    /// The namespace of their Service.
-    pub namespace: String,
-    /// The name of their Service, which has a port of the name `metrics`.
-    pub service: String,
+    /// The Services of the gateways. There is at least one.
+    pub services: Vec<GatewayService>,
     /// The file with the token for them.
     pub token_file: PathBuf,
 }

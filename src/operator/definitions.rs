@@ -82,13 +82,15 @@ impl Definitions {
         loop {
             let compared = self.compare(&ours).await;
             if let Ok(missing) = &compared {
-                missing.iter().for_each(|(kind, fields)| self.metrics.fields_missing(kind, fields.len()));
+                self.metrics.fields_missing(missing.iter().map(|(kind, fields)| (kind.as_str(), fields.len())));
             }
             let fault = fault(&compared);
-            // Documents follow definitions with a delay, so a fault may end soon.
-            let pause = match fault {
-                Some(_) => limits::DEFINITIONS_RETRY,
-                None => limits::DEFINITIONS_INTERVAL,
+            // Documents follow definitions with a delay, so a fault may end soon, and a kind may come.
+            let has_all = |missing: &Missing| ours.iter().all(|status| missing.contains_key(&name(status)));
+            let pause = if fault.is_none() && compared.is_ok_and(|missing| has_all(&missing)) {
+                limits::DEFINITIONS_INTERVAL
+            } else {
+                limits::DEFINITIONS_RETRY
             };
             self.report(fault);
             sleep(pause).await;
@@ -105,7 +107,7 @@ impl Definitions {
                 let Some(served) = document.status(status) else { continue };
                 let mut fields = Vec::new();
                 add_missing(&status.schema, served, "status", &mut fields);
-                found.insert(format!("{}.{group}", status.kind), fields);
+                found.insert(name(status), fields);
             }
         }
         Ok(found)
@@ -138,6 +140,11 @@ impl Definitions {
             None => {}
         }
     }
+}
+
+/// The name of a kind in the metric and in messages.
+fn name(of: &StatusSchema) -> String {
+    format!("{}.{}", of.kind, of.group)
 }
 
 impl Document {

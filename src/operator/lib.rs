@@ -28,7 +28,7 @@ pub mod webhook;
 pub mod world;
 pub mod write;
 
-pub use config::{Config, ConnectionsConfig, Leadership, MetricsAccess, WebhookSetup};
+pub use config::{Config, ConnectionsConfig, GatewayService, Leadership, MetricsAccess, WebhookSetup};
 pub use plugins::registry::RegistryConfig;
 pub use plugins::{PluginClient, Policies};
 pub use record::RecordConfig;

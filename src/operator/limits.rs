@@ -92,10 +92,10 @@ pub const CONNECTIONS_TIMEOUT: Duration = Duration::from_secs(10);
 /// `deploy/base`.
 pub const CONNECTIONS_QUESTIONS: usize = 4;
 
-/// The largest number of gateways. The autoscaler in `deploy/base` makes ten, and an update one more.
+/// The largest number of gateways of all Services. The autoscaler in `deploy/base` makes ten, and an update one more.
 pub const CONNECTIONS_GATEWAYS_MAX: usize = 64;
 
-/// The largest number of EndpointSlices of the gateways' Service. A slice has a hundred endpoints by default, and there is
+/// The largest number of EndpointSlices of a Service of gateways. A slice has a hundred endpoints by default, and there is
 /// one for each address family and set of ports.
 pub const CONNECTIONS_SLICES_MAX: u32 = 16;
 
@@ -430,7 +430,7 @@ pub const TOUCH_RETRY_DELAYS: [Duration; 5] = [
 /// The documents have about a megabyte.
 pub const DEFINITIONS_INTERVAL: Duration = Duration::from_mins(10);
 
-/// The interval while a definition lacks a field, or the documents cannot be read.
+/// The interval while a definition lacks a field, a kind is not served, or the documents cannot be read.
 pub const DEFINITIONS_RETRY: Duration = Duration::from_mins(1);
 
 /// The time for each of these documents. The API server may have to make it first.

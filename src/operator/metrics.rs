@@ -124,9 +124,13 @@ impl Metrics {
         self.inner.families.guard_absent.with_label_values(&[policy]).set(i64::from(!in_force));
     }
 
-    /// Records how many fields the definition of a kind lacks.
-    pub fn fields_missing(&self, kind: &str, fields: usize) {
-        self.inner.families.crd_fields_missing.with_label_values(&[kind]).set(as_i64(fields));
+    /// Sets how many fields the definition of each kind lacks. A kind that is not served any more has no series.
+    pub fn fields_missing<'a>(&self, kinds: impl IntoIterator<Item = (&'a str, usize)>) {
+        let family = &self.inner.families.crd_fields_missing;
+        family.reset();
+        for (kind, fields) in kinds {
+            family.with_label_values(&[kind]).set(as_i64(fields));
+        }
     }
 
     /// Records what keeps this replica from leading.

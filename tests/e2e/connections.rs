@@ -1,5 +1,5 @@
 //! The open connections of a Sandbox through two gateways, before a real API server: an idle plugin gets their sum, or nothing
-//! if a gateway does not answer.
+//! if a gateway does not answer. The second gateway is in another namespace.
 //!
 //! No kubelet runs here. The test writes the EndpointSlices of the gateways, and gives the operator its token.
 
@@ -104,10 +104,12 @@ async fn idle_plugin_gets_the_connections_of_every_gateway_or_none() {
     std::fs::write(path("plugins/counts.yaml"), br#"{"hooks": ["idle"]}"#).expect("a file");
     let token = own.kubectl(&["create", "token", ACCOUNT, "--audience=paddock.dev/connections"], None).await;
     std::fs::write(path("token"), token.expect("a token")).expect("a file");
+    let ns = TestNamespace::new(&cluster, "connections").await;
     let mut flags = admitting(&cluster);
     flags.extend([
         format!("--plugin-dir={}", path("plugins").display()),
         format!("--connections-service={NAMESPACE}/{SERVICE}"),
+        format!("--connections-service={}/{SERVICE}", ns.namespace),
         format!("--connections-token-file={}", path("token").display()),
         "--connections-interval=1s".to_owned(),
     ]);
@@ -117,7 +119,6 @@ async fn idle_plugin_gets_the_connections_of_every_gateway_or_none() {
     assert_eq!(status, 401, "the list is for the operator: {body}");
 
     // Without the EndpointSlices, nobody knows the connections.
-    let ns = TestNamespace::new(&cluster, "connections").await;
     let port = agent().await;
     ns.create(on_demand("box")).await;
     ns.until(SANDBOX, "box", "Ready", ready).await;
@@ -131,7 +132,7 @@ async fn idle_plugin_gets_the_connections_of_every_gateway_or_none() {
 
     // The second gateway terminates, and drains its streams.
     own.create(slice("gateway-one", &one, true)).await;
-    own.create(slice("gateway-two", &two, false)).await;
+    ns.create(slice("gateway-two", &two, false)).await;
     let first = open(&one, &ns, port).await;
     let others = [open(&two, &ns, port).await, open(&two, &ns, port).await];
     ns.merge(SANDBOX, "box", json!({ "spec": { "idleTimeout": "5s" } })).await;

@@ -171,6 +171,20 @@ async fn probes_answer() {
     for path in ["/healthz", "/readyz"] {
         assert_eq!(http::get(operator.health, path).await.expect("an answer").0, 200, "{path}");
     }
+    // The OpenAPI documents of the API server have every field of the installed definitions.
+    let installed = paddock_api::crd::all().into_iter().map(|definition| definition.spec);
+    let complete: BTreeSet<String> = installed
+        .map(|spec| format!("paddock_crd_fields_missing{{kind=\"{}.{}\"}} 0", spec.names.kind, spec.group))
+        .collect();
+    eventually_some("no kind lacks a field", async || {
+        let text = operator.metrics().await;
+        let of_family = text.lines().filter(|line| line.starts_with("paddock_crd_fields_missing{"));
+        let compared: BTreeSet<String> = of_family.map(str::to_owned).collect();
+        if compared == complete { Ok(()) } else { Err(format!("{compared:?}")) }
+    })
+    .await;
+    let (_, verbose) = http::get(operator.health, "/readyz?verbose").await.expect("an answer");
+    assert!(!verbose.contains("CustomResourceDefinitions"), "{verbose}");
 }
 
 async fn cold_start_is_reported_as_event() {

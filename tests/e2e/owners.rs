@@ -19,6 +19,7 @@ pub(super) fn tests() -> Vec<Test> {
 
 const REFUSED: Option<&str> = Some("only an operator of Sandboxes may make a Sandbox the controller");
 const KEPT: Option<&str> = Some("only an operator of Sandboxes may take a Pod or a PersistentVolumeClaim away");
+const BOUND: Option<&str> = Some("only an operator of Sandboxes may add an owner to a Pod or a PersistentVolumeClaim");
 
 fn reference(api_version: &str, kind: &str, name: &str, uid: &str, controller: bool) -> Value {
     json!({ "apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": controller })
@@ -54,6 +55,7 @@ async fn only_an_operator_makes_a_sandbox_the_controller_of_a_pod_or_a_volume_cl
     let sandbox = |controller: bool| reference("agents.x-k8s.io/v1beta1", "Sandbox", "s", uid(&made), controller);
     let (controlling, plain) = (sandbox(true), sandbox(false));
     let older = reference("agents.x-k8s.io/v1alpha1", "Sandbox", "s", uid(&made), true);
+    let unknown = reference("agents.x-k8s.io/v9", "Sandbox", "s", uid(&made), true);
     let another = reference("agents.x-k8s.io/v1beta1", "Sandbox", "t", "another", true);
     let other_kind = reference("apps/v1", "ReplicaSet", "r", "r-1", true);
     let keeper = reference("v1", "ConfigMap", "keeper", "k-1", false);
@@ -64,6 +66,7 @@ async fn only_an_operator_makes_a_sandbox_the_controller_of_a_pod_or_a_volume_cl
         let kind = child.0;
         ns.create(owned(child, "free", json!([]))).await;
         ns.create(owned(child, "taken", json!([controlling]))).await;
+        ns.create(owned(child, "kept", json!([controlling, keeper]))).await;
         for (what, owners, refused) in [
             ("without an owner", json!([]), None),
             ("with another controller", json!([other_kind]), None),
@@ -81,12 +84,18 @@ async fn only_an_operator_makes_a_sandbox_the_controller_of_a_pod_or_a_volume_cl
             ("a label", "taken", json!({ "metadata": { "labels": { "a": "b" } } }), None),
             ("taken away", "taken", owners(Value::Null), KEPT),
             ("owned and not controlled any more", "taken", owners(json!([plain])), KEPT),
-            ("another owner beside the Sandbox", "taken", owners(json!([controlling, keeper])), None),
-            ("the older version of the owner", "taken", owners(json!([older])), None),
+            // The garbage collector keeps the object while the other owner exists.
+            ("another owner beside the Sandbox", "taken", owners(json!([controlling, keeper])), BOUND),
+            // The garbage collector does not find the owner of a version that is not served, and tries for ever.
+            ("an unknown version of the owner", "taken", owners(json!([unknown])), BOUND),
+            ("the older version of the owner", "taken", owners(json!([older])), BOUND),
+            ("the other owner taken away", "kept", owners(json!([{ "$patch": "delete", "uid": "k-1" }])), None),
+            ("another owner of a free object", "free", owners(json!([keeper])), None),
         ] {
             users.patch(what, &ns, (kind, name, change), refused);
         }
         operators.create("controlled by a Sandbox", here, (kind, owned(child, "x", json!([controlling]))), None);
+        operators.patch("another owner", &ns, (kind, "taken", owners(json!([controlling, keeper]))), None);
         collector.patch("orphaned", &ns, (kind, "taken", owners(Value::Null)), None);
     }
     // API servers receive the policies through a watch of their own.

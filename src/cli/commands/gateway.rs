@@ -284,6 +284,7 @@ mod tests {
         let others = [
             "help",
             "config",
+            "connections-service",
             "server-side",
             "gateway",
             "clusterrole",

@@ -74,6 +74,24 @@ async fn fields_that_a_definition_does_not_have_are_reported_until_it_has_them()
     *served.lock() = Some(documents(|_, _| {}));
     fault.wait_for(Option::is_none).await.unwrap();
     assert!(exposition().contains(&metric(0)), "{}", exposition());
+    // The fault of another kind shows that the comparison without Sandboxes has ended.
+    let mut fewer = documents(|kind, schema| {
+        if kind == "SandboxPolicy" {
+            remove(schema, "digest");
+        }
+    });
+    fewer.retain(|path, _| !path.starts_with("/openapi/v3/apis/agents.x-k8s.io/"));
+    *served.lock() = Some(fewer);
+    let text = fault.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+    assert!(text.contains("SandboxPolicy.policy.paddock.dev status.digest;"), "{text}");
+    let sandbox = "paddock_crd_fields_missing{kind=\"Sandbox.agents.x-k8s.io\"}";
+    assert!(!exposition().contains(sandbox), "{}", exposition());
+    // A kind that comes later is looked for soon.
+    *served.lock() = Some(BTreeMap::new());
+    fault.wait_for(Option::is_none).await.unwrap();
+    *served.lock() = Some(documents(|_, _| {}));
+    sleep(limits::DEFINITIONS_RETRY * 2).await;
+    assert!(exposition().contains(&metric(0)), "{}", exposition());
     run.abort();
 }
 

@@ -1,5 +1,5 @@
-//! The policy for the children of Sandboxes: only somebody who could run an operator may make a Sandbox their controller, or
-//! take them away from a Sandbox.
+//! The policy for the children of Sandboxes: only somebody who could run an operator may make a Sandbox their controller,
+//! take them away from a Sandbox, or keep them from the garbage collector by an owner.
 //!
 //! The operator takes a Pod or a volume claim for its own if a Sandbox controls it. Users who may edit a namespace may write
 //! owner references. They could otherwise give a waiting Sandbox a pod with their code or a volume with their files, or take
@@ -25,12 +25,23 @@ const GARBAGE_COLLECTORS: [&str; 2] =
 pub(super) fn policy(settings: &Settings, user: &str) -> Vec<Value> {
     let is_sandbox = is_of(group::AGENTS, Kind::Sandbox.name());
     let sandboxes = |of: &str| format!("{}.filter(o, {is_sandbox})", controllers(of));
-    // Whether a list has a controller that the other one does not have. Another version of the API is no change.
+    // Whether a list has a controller that the other one does not have.
     let lacks =
         |list: &str, other: &str| format!("{list}.exists(o, !{other}.exists(p, p.uid == o.uid && p.name == o.name))");
     let (new, old) = (sandboxes("object"), format!("(oldObject == null ? [] : {})", sandboxes("oldObject")));
-    let changed = format!("{} || {}", lacks(&new, &old), lacks(&old, &new));
-    let mut conditions = vec![("changes-a-controller", changed)];
+    // Whether a child of a Sandbox has a reference that it did not have. The garbage collector keeps an object while one of
+    // its owners exists, and while it does not know the version of one.
+    let owners = |of: &str| format!("{of}.metadata.?ownerReferences.orValue([])");
+    let adds = |old: &str| {
+        format!(
+            "{old}.size() > 0 && {}.exists(o, !{}.exists(p, p.uid == o.uid && p.name == o.name && p.kind == o.kind && \
+             p.apiVersion == o.apiVersion))",
+            owners("object"),
+            owners("oldObject")
+        )
+    };
+    let changed = format!("{} || {} || ({})", lacks(&new, &old), lacks(&old, &new), adds(&old));
+    let mut conditions = vec![("changes-an-owner", changed)];
     if let Some(namespace) = &settings.served_namespace {
         conditions.push(("in-the-served-namespace", format!("request.namespace == {namespace:?}")));
     }
@@ -53,8 +64,14 @@ pub(super) fn policy(settings: &Settings, user: &str) -> Vec<Value> {
          delete the Sandbox with --cascade=orphan"
             .to_owned(),
     );
+    let added = (
+        format!("!({}) || {operators}", adds("variables.old")),
+        "only an operator of Sandboxes may add an owner to a Pod or a PersistentVolumeClaim of a Sandbox, or change an \
+         owner: the garbage collector would keep the object without its Sandbox"
+            .to_owned(),
+    );
     // The API server itself keeps the owner references in writes of the subresources of Pods.
     let resources = ["pods", "persistentvolumeclaims", "persistentvolumeclaims/status"];
     let rule = rule(&[""], &resources, &["CREATE", "UPDATE"]);
-    bound(&settings.cluster_name(NAME), &[rule], conditions, variables, vec![given, taken]).to_vec()
+    bound(&settings.cluster_name(NAME), &[rule], conditions, variables, vec![given, taken, added]).to_vec()
 }

@@ -3,8 +3,8 @@
 //! A call takes microseconds. The series of a plugin and hook are therefore looked up once, and a call finds all of them
 //! together. The series of a plugin end with the plugin.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use paddock_core::question::{
     Answer, ClassChoice, Failure, FailureKind, Hook, IdleTier, PluginRequest, Question, Verdict,
@@ -16,6 +16,7 @@ use strum::IntoStaticStr;
 
 use super::number::as_i64;
 use super::table::families;
+use crate::limits;
 use crate::plugins::{PluginState, PluginStatus};
 
 /// Buckets from a microsecond (a part of a call of a native guest) to beyond the longest deadline of plugins.
@@ -62,7 +63,18 @@ families! {
 /// The families of calls, and the series of each plugin.
 pub(super) struct PluginMetrics {
     families: Families,
-    plugins: RwLock<HashMap<String, OfPlugin>>,
+    plugins: RwLock<Plugins>,
+}
+
+/// The plugins that have series, or may not get any.
+#[derive(Default)]
+struct Plugins {
+    series: HashMap<String, OfPlugin>,
+    /// The plugins in the last report of the states.
+    reported: HashSet<String>,
+    /// The plugins that were removed, each with the time. A decision that began before may still ask the plugin, and must
+    /// not bring its series back.
+    removed: HashMap<String, Instant>,
 }
 
 /// What the metrics keep of one plugin.
@@ -183,20 +195,24 @@ impl PluginMetrics {
     ) {
         let (name, hook) = (ask.plugin.name.as_str(), ask.question.hook());
         let plugins = self.plugins.read();
-        if let Some(series) = plugins.get(name).and_then(|plugin| plugin.hooks.get(&hook)) {
+        if let Some(series) = plugins.series.get(name).and_then(|plugin| plugin.hooks.get(&hook)) {
             return series.count(&ask.question, result, (usage, took));
         }
         drop(plugins);
         let mut plugins = self.plugins.write();
-        let plugin = plugins.entry(name.to_owned()).or_insert_with(OfPlugin::new);
+        if plugins.removed.contains_key(name) {
+            return;
+        }
+        let plugin = plugins.series.entry(name.to_owned()).or_insert_with(OfPlugin::new);
         let series = plugin.hooks.entry(hook).or_insert_with(|| OfHook::new(&self.families, name, hook));
         series.count(&ask.question, result, (usage, took));
     }
 
-    /// Records the compilation of the component of a plugin.
+    /// Records the compilation of the component of a plugin. A plugin that was removed before is there again.
     pub(super) fn compiled(&self, name: &str, took: Duration) {
         let mut plugins = self.plugins.write();
-        plugins.entry(name.to_owned()).or_insert_with(OfPlugin::new);
+        plugins.removed.remove(name);
+        plugins.series.entry(name.to_owned()).or_insert_with(OfPlugin::new);
         self.families.compile_seconds.with_label_values(&[name]).observe(took.as_secs_f64());
     }
 
@@ -210,7 +226,14 @@ impl PluginMetrics {
             let digest = there.entry(&status.name).or_default();
             *digest = digest.or(status.digest.as_ref());
         }
-        self.plugins.write().retain(|name, plugin| {
+        let now = Instant::now();
+        let mut plugins = self.plugins.write();
+        let Plugins { series, reported, removed } = &mut *plugins;
+        let is_there = |name: &str| there.contains_key(name);
+        removed.retain(|name, at| now.duration_since(*at) < limits::REPLACED_PLUGIN_LIFETIME && !is_there(name));
+        removed.extend(reported.drain().filter(|name| !is_there(name)).map(|name| (name, now)));
+        reported.extend(there.keys().map(|name| (*name).to_owned()));
+        series.retain(|name, plugin| {
             let was_new = std::mem::take(&mut plugin.is_new);
             let Some(&digest) = there.get(name.as_str()) else {
                 if !was_new {

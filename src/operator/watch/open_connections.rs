@@ -1,7 +1,7 @@
 //! Asks every gateway for its open connections, and adds the numbers for idle plugins.
 //!
 //! A gateway knows only its own connections, and no watch delivers them. A Sandbox in use would look idle if the sum lacked
-//! a gateway. So a round of questions asks each pod in the EndpointSlices of the gateways' Service, whatever its conditions
+//! a gateway. So a round of questions asks each pod in the EndpointSlices of the gateways' Services, whatever its conditions
 //! are: a gateway that terminates or is not Ready may still have connections. If one of them does not answer, there is no
 //! number for any Sandbox.
 
@@ -33,7 +33,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tracing::{info, warn};
 
 use self::replicas::{NoReplicas, Replica, replicas};
-use crate::config::ConnectionsConfig;
+use crate::config::{ConnectionsConfig, GatewayService};
 use crate::limits;
 use crate::metrics::{ConnectionsResult, Metrics};
 use crate::world::SharedWorld;
@@ -69,7 +69,7 @@ fn causes(error: &dyn std::error::Error) -> String {
 pub struct ConnectionRounds {
     /// The client for the EndpointSlices. It does not retry, because the next round comes soon.
     pub client: Client,
-    /// The Service of the gateways, and the token for them.
+    /// The Services of the gateways, and the token for them.
     pub config: ConnectionsConfig,
     /// The time between two rounds. It is not zero.
     pub interval: Duration,
@@ -88,12 +88,14 @@ pub struct ConnectionRounds {
 enum Failure {
     /// The token for the gateways cannot be read.
     Token(PathBuf, String),
-    /// The EndpointSlices cannot be listed.
-    Slices(String),
-    /// The operator may not list the EndpointSlices.
-    SlicesForbidden(String),
-    /// The EndpointSlices name no usable list of gateways.
-    Replicas(NoReplicas),
+    /// The API server does not list the EndpointSlices in time.
+    SlicesLate,
+    /// The EndpointSlices of a Service cannot be listed.
+    Slices(GatewayService, String),
+    /// The operator may not list the EndpointSlices of a Service.
+    SlicesForbidden(GatewayService, String),
+    /// The EndpointSlices of a Service name no usable list of gateways.
+    Replicas(GatewayService, NoReplicas),
     /// A gateway does not answer, or not in time.
     Silent(Replica, String),
     /// A gateway does not admit the operator.
@@ -106,31 +108,34 @@ impl Failure {
     fn result(&self) -> ConnectionsResult {
         match self {
             Failure::Silent(..) => ConnectionsResult::Silent,
-            Failure::Forbidden(..) | Failure::SlicesForbidden(_) => ConnectionsResult::Forbidden,
-            Failure::Token(..) | Failure::Slices(_) | Failure::Replicas(_) | Failure::Answer(..) => {
-                ConnectionsResult::Failed
-            }
+            Failure::Forbidden(..) | Failure::SlicesForbidden(..) => ConnectionsResult::Forbidden,
+            Failure::Token(..)
+            | Failure::SlicesLate
+            | Failure::Slices(..)
+            | Failure::Replicas(..)
+            | Failure::Answer(..) => ConnectionsResult::Failed,
         }
     }
 
     /// What is wrong, and what would be right, for people.
-    fn text(&self, config: &ConnectionsConfig) -> String {
-        let ConnectionsConfig { namespace, service, .. } = config;
+    fn text(&self) -> String {
         let problem = match self {
             Failure::Token(file, error) => {
                 format!("the token of --connections-token-file={} cannot be used: {error}", file.display())
             }
-            Failure::Slices(error) => {
-                format!("the EndpointSlices of Service {namespace}/{service} cannot be listed: {error}")
+            Failure::SlicesLate => "the API server does not list the EndpointSlices of the gateways in time".to_owned(),
+            Failure::Slices(service, error) => {
+                format!("the EndpointSlices of Service {service} cannot be listed: {error}")
             }
-            Failure::SlicesForbidden(error) => {
+            Failure::SlicesForbidden(GatewayService { namespace, .. }, error) => {
                 format!("the operator may not list the EndpointSlices of namespace {namespace}: {error}")
             }
-            Failure::Replicas(problem) => format!("Service {namespace}/{service} {problem}"),
+            Failure::Replicas(service, problem) => format!("Service {service} {problem}"),
             Failure::Silent(gateway, error) => format!("gateway {gateway} does not answer: {error}"),
             Failure::Forbidden(gateway, status) => format!(
-                "gateway {gateway} does not admit the operator ({status}); apply the roles {}-connections and \
-                 sandbox-router-auth-delegator of `paddock manifests`",
+                "gateway {gateway} does not admit the operator ({status}); apply the ClusterRoles {}-connections and \
+                 sandbox-router-auth-delegator of `paddock manifests`. With --served-namespace, their names end with a dot \
+                 and the namespace",
                 paddock_api::names::object::OPERATOR_DEPLOYMENT
             ),
             Failure::Answer(gateway, problem) => format!("gateway {gateway} has no usable answer: {problem}"),
@@ -165,9 +170,7 @@ impl ConnectionRounds {
     async fn round(&self) -> Result<(usize, OpenConnections), Failure> {
         let (asked, end) = (self.world.now(), Instant::now() + limits::CONNECTIONS_TIMEOUT);
         let token = self.token().await?;
-        let replicas = timeout_at(end, self.replicas())
-            .await
-            .unwrap_or_else(|_| Err(Failure::Slices("the API server does not answer in time".to_owned())))?;
+        let replicas = timeout_at(end, self.replicas()).await.unwrap_or(Err(Failure::SlicesLate))?;
         let gateways = replicas.len();
         let question = |replica| question(self.ask.clone(), replica, token.clone(), (asked, end));
         let questions: Vec<_> = replicas.into_iter().map(question).collect();
@@ -192,31 +195,43 @@ impl ConnectionRounds {
         Ok(value)
     }
 
-    /// Every gateway that exists, whatever its conditions are. The list comes from the API server, because a watch could lack
-    /// a gateway that is new.
+    /// Every gateway of all Services. A pod of two Services is one gateway.
     async fn replicas(&self) -> Result<Vec<Replica>, Failure> {
-        let ConnectionsConfig { namespace, service, .. } = &self.config;
-        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), namespace);
+        let mut replicas = BTreeMap::new();
+        for service in &self.config.services {
+            replicas.extend(self.replicas_of(service).await?);
+            if replicas.len() > limits::CONNECTIONS_GATEWAYS_MAX {
+                return Err(Failure::Replicas(service.clone(), NoReplicas::TooMany));
+            }
+        }
+        Ok(replicas.into_values().collect())
+    }
+
+    /// Every gateway of a Service that exists, by the UID of its pod, whatever its conditions are. The list comes from the API
+    /// server, because a watch could lack a gateway that is new.
+    async fn replicas_of(&self, service: &GatewayService) -> Result<BTreeMap<String, Replica>, Failure> {
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &service.namespace);
         let params = ListParams {
-            label_selector: Some(format!("kubernetes.io/service-name={service}")),
+            label_selector: Some(format!("kubernetes.io/service-name={}", service.name)),
             limit: Some(limits::CONNECTIONS_SLICES_MAX),
             ..ListParams::default()
         };
         let list = slices.list(&params).await.map_err(|error| {
             let text = truncate(&error.to_string(), MESSAGE_CHARS);
             let is_forbidden = matches!(&error, kube::Error::Api(status) if matches!(status.code, 401 | 403));
-            if is_forbidden { Failure::SlicesForbidden(text) } else { Failure::Slices(text) }
+            let failure = if is_forbidden { Failure::SlicesForbidden } else { Failure::Slices };
+            failure(service.clone(), text)
         })?;
         if list.metadata.continue_.is_some_and(|next| !next.is_empty()) {
-            return Err(Failure::Replicas(NoReplicas::TooMany));
+            return Err(Failure::Replicas(service.clone(), NoReplicas::TooMany));
         }
-        replicas(list.items).map_err(Failure::Replicas)
+        replicas(list.items).map_err(|problem| Failure::Replicas(service.clone(), problem))
     }
 
     /// Reports the result, in the log only if it is not the last one.
     fn report(&self, gateways: usize, failure: Option<&Failure>, last: ConnectionsResult) -> ConnectionsResult {
         let result = failure.map_or(ConnectionsResult::Complete, Failure::result);
-        let fault = failure.map(|failure| failure.text(&self.config));
+        let fault = failure.map(Failure::text);
         self.metrics.gateways_asked(result, gateways);
         if result != last {
             match &fault {

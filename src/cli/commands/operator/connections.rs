@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use paddock_operator::ConnectionsConfig;
+use paddock_operator::{ConnectionsConfig, GatewayService};
 
 use crate::values::{parse_duration, parse_service};
 
@@ -13,9 +13,10 @@ use crate::values::{parse_duration, parse_service};
 pub(super) struct ConnectionArgs {
     /// Service of the gateways, with their --metrics-bind-address as a port of the name metrics. The operator asks every
     /// gateway for its open connections while a plugin of the directory or of a SandboxPolicy decides whether a running
-    /// sandbox is idle. Without the flag, idle plugins do not get the number of open connections.
-    #[arg(long, value_name = "NAMESPACE/NAME", env = "PADDOCK_CONNECTIONS_SERVICE", value_parser = parse_service, requires = "connections_token_file")]
-    connections_service: Option<(String, String)>,
+    /// sandbox is idle. The flag may be repeated, for gateways in other namespaces. Without the flag, idle plugins do not get
+    /// the number of open connections.
+    #[arg(long, value_name = "NAMESPACE/NAME", env = "PADDOCK_CONNECTIONS_SERVICE", value_delimiter = ',', value_parser = parse_service, requires = "connections_token_file")]
+    connections_service: Vec<(String, String)>,
     /// File with a token of the operator's ServiceAccount for the audience paddock.dev/connections. The operator sends it to
     /// the gateways, and reads the file again for each round of questions.
     #[arg(long, value_name = "FILE", env = "PADDOCK_CONNECTIONS_TOKEN_FILE", requires = "connections_service")]
@@ -28,9 +29,10 @@ pub(super) struct ConnectionArgs {
 impl ConnectionArgs {
     /// The gateways and the interval. The interval is zero if no gateway is asked.
     pub(super) fn config(self) -> (Option<ConnectionsConfig>, Duration) {
-        let given = self.connections_service.zip(self.connections_token_file);
-        let config =
-            given.map(|((namespace, service), token_file)| ConnectionsConfig { namespace, service, token_file });
+        let services = self.connections_service.into_iter().map(|(namespace, name)| GatewayService { namespace, name });
+        let services: Vec<_> = services.collect();
+        // Neither flag can be given without the other one.
+        let config = self.connections_token_file.map(|token_file| ConnectionsConfig { services, token_file });
         let interval = if config.is_some() { self.connections_interval } else { Duration::ZERO };
         (config, interval)
     }
@@ -51,15 +53,21 @@ mod tests {
     fn gateways_are_asked_only_with_their_service_and_a_token() {
         let config = |args: &[&str]| parsed::<ConnectionArgs>(args).map(ConnectionArgs::config);
         let (service, file) = ("--connections-service=system/gateways", "--connections-token-file=/run/token");
-        let gateways = ConnectionsConfig {
-            namespace: "system".to_owned(),
-            service: "gateways".to_owned(),
-            token_file: "/run/token".into(),
-        };
+        let of = |namespace: &str| GatewayService { namespace: namespace.to_owned(), name: "gateways".to_owned() };
+        let gateways = ConnectionsConfig { services: vec![of("system")], token_file: "/run/token".into() };
         assert_eq!(config(&[]), Ok((None, Duration::ZERO)));
         assert_eq!(config(&[service, file]), Ok((Some(gateways.clone()), Duration::from_secs(30))));
         let faster = config(&[service, file, "--connections-interval=1s"]);
         assert_eq!(faster, Ok((Some(gateways), Duration::from_secs(1))));
+        let of_both = ConnectionsConfig { services: vec![of("system"), of("team")], token_file: "/run/token".into() };
+        // The variable has one text for all Services.
+        for both in [
+            &[service, "--connections-service=team/gateways"][..],
+            &["--connections-service=system/gateways,team/gateways"],
+        ] {
+            let given: Vec<&str> = both.iter().copied().chain([file]).collect();
+            assert_eq!(config(&given), Ok((Some(of_both.clone()), Duration::from_secs(30))), "{both:?}");
+        }
         for (args, wanted) in [
             (&[service][..], "--connections-token-file"),
             (&[file], "--connections-service"),

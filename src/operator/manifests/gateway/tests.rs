@@ -148,3 +148,14 @@ fn operator_reaches_every_gateway_if_there_are_gateways() {
     assert_eq!(service["spec"]["selector"], selector());
     assert_eq!(service["spec"]["ports"][0]["port"], rule["ports"][0]["port"]);
 }
+
+/// A second gateway is applied by this label, without another operator.
+#[test]
+fn label_selects_the_objects_of_the_gateway_and_no_others() {
+    let team = || "team".to_owned();
+    let settings = Settings { namespace: team(), served_namespace: Some(team()), ..Settings::default() };
+    let all = crate::manifests::files(&settings).into_iter().flat_map(|(_, documents)| documents);
+    let selected = |d: &Value| d["metadata"]["labels"]["app.kubernetes.io/component"] == NAME;
+    let found: Vec<Value> = all.filter(selected).collect();
+    assert_eq!(found, documents(&settings));
+}

@@ -247,6 +247,34 @@ fn series_of_a_plugin_end_with_the_plugin() {
 }
 
 #[test]
+fn call_that_ends_after_its_plugin_brings_no_series_back() {
+    let metrics = Metrics::new().unwrap();
+    let has = |family: &str| {
+        let text = text(&metrics);
+        text.lines().any(|line| line.starts_with(family) && line.contains("plugin=\"p\""))
+    };
+    let (calls, compilations) = ("paddock_plugin_calls_total", "paddock_plugin_compile_duration_seconds_count");
+    let (with, without) = ([status("stays", "sha256:1"), status("p", "sha256:2")], [status("stays", "sha256:1")]);
+    metrics.plugins(&with);
+    metrics.plugins(&without);
+    call(&metrics, "p", usage(1, 1));
+    assert!(!has(calls), "the first call of the plugin ended after it");
+    // The plugin is created again, and is compiled before the states say so.
+    metrics.compiled("p", MICRO);
+    call(&metrics, "p", usage(1, 1));
+    assert!(has(calls) && has(compilations));
+    metrics.plugins(&with);
+    metrics.plugins(&without);
+    metrics.plugins(&[status("stays", "sha256:3")]);
+    call(&metrics, "p", usage(1, 1));
+    assert!(!has(calls) && !has(compilations), "another report does not end the removal");
+    // A component with the bytes of another plugin is not compiled.
+    metrics.plugins(&with);
+    call(&metrics, "p", usage(1, 1));
+    assert!(has(calls));
+}
+
+#[test]
 fn plugin_that_is_newer_than_the_reported_states_keeps_its_series() {
     let metrics = Metrics::new().unwrap();
     let has = || text(&metrics).contains("plugin=\"new\"");

@@ -24,8 +24,11 @@ pub(super) enum NoReplicas {
     /// There is no endpoint. No gateway may be installed, or the name of the Service may be wrong.
     #[error("has no endpoint; correct --connections-service, or install a gateway")]
     Empty,
-    /// There are more than a Service of gateways has.
-    #[error("has more than {} endpoints; correct --connections-service", limits::CONNECTIONS_GATEWAYS_MAX)]
+    /// There are more gateways than are asked.
+    #[error(
+        "has more than {} endpoints, alone or with the other Services; correct --connections-service",
+        limits::CONNECTIONS_GATEWAYS_MAX
+    )]
     TooMany,
     /// An endpoint is not that of a pod, so it is no gateway of the Deployment.
     #[error("has an endpoint that is no pod with an IP address: {0:?}; select the pods of the gateways")]
@@ -41,9 +44,9 @@ impl fmt::Display for Replica {
     }
 }
 
-/// Every gateway in these EndpointSlices once, whatever its conditions are. In a cluster with two address families, a pod is
-/// in a slice of each.
-pub(super) fn replicas(slices: Vec<EndpointSlice>) -> Result<Vec<Replica>, NoReplicas> {
+/// Every gateway in these EndpointSlices once, by the UID of its pod, whatever its conditions are. In a cluster with two address
+/// families, a pod is in a slice of each.
+pub(super) fn replicas(slices: Vec<EndpointSlice>) -> Result<BTreeMap<String, Replica>, NoReplicas> {
     let mut replicas: BTreeMap<String, Replica> = BTreeMap::new();
     for slice in slices {
         let mut ports = slice.ports.into_iter().flatten();
@@ -64,7 +67,7 @@ pub(super) fn replicas(slices: Vec<EndpointSlice>) -> Result<Vec<Replica>, NoRep
             }
         }
     }
-    if replicas.is_empty() { Err(NoReplicas::Empty) } else { Ok(replicas.into_values().collect()) }
+    if replicas.is_empty() { Err(NoReplicas::Empty) } else { Ok(replicas) }
 }
 
 #[cfg(test)]
@@ -85,7 +88,7 @@ mod tests {
 
     fn found(slices: &[Value]) -> Result<Vec<String>, NoReplicas> {
         let slices = slices.iter().map(|slice| serde_json::from_value(slice.clone()).unwrap()).collect();
-        Ok(replicas(slices)?.iter().map(ToString::to_string).collect())
+        Ok(replicas(slices)?.values().map(ToString::to_string).collect())
     }
 
     #[test]

@@ -31,8 +31,8 @@ struct Bench {
     world: SharedWorld,
     metrics: Metrics,
     fault: watch::Receiver<Option<String>>,
-    /// The answer of the API server to a list of EndpointSlices.
-    slices: Arc<Mutex<(u16, Value)>>,
+    /// The answers of the API server to lists of EndpointSlices, by the namespace.
+    slices: Arc<Mutex<BTreeMap<String, (u16, Value)>>>,
     gateways: Arc<Mutex<BTreeMap<SocketAddr, Gateway>>>,
     /// The paths of the requests to the API server, and the headers with which gateways were asked.
     asked: Arc<Mutex<Vec<String>>>,
@@ -41,13 +41,19 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let slices = Arc::new(Mutex::new((200, json!({}))));
+        Self::of(&["system"])
+    }
+
+    /// Asks the gateways of a Service in each of these namespaces.
+    fn of(namespaces: &[&str]) -> Self {
+        let slices: Arc<Mutex<BTreeMap<String, (u16, Value)>>> = Arc::default();
         let gateways: Arc<Mutex<BTreeMap<SocketAddr, Gateway>>> = Arc::default();
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let (served, requests) = (slices.clone(), asked.clone());
         let service = tower::service_fn(move |request: Request<Body>| {
             requests.lock().unwrap().push(request.uri().path_and_query().unwrap().as_str().to_owned());
-            let (status, body) = served.lock().unwrap().clone();
+            let namespace = request.uri().path().split('/').nth(5).unwrap();
+            let (status, body) = served.lock().unwrap()[namespace].clone();
             let body = ReplyBody::from(body.to_string());
             async move { Ok::<_, Infallible>(Response::builder().status(status).body(body).unwrap()) }
         });
@@ -70,13 +76,11 @@ impl Bench {
         std::fs::write(token.path(), "the-token\n").unwrap();
         let world = SharedWorld::new(World::new(Settings { connections_interval: INTERVAL, ..Settings::default() }));
         let metrics = Metrics::new().unwrap();
+        let of = |namespace: &&str| GatewayService { namespace: (*namespace).to_owned(), name: "gateways".to_owned() };
+        let services = namespaces.iter().map(of).collect();
         let rounds = ConnectionRounds {
             client: Client::new(service, "ns"),
-            config: ConnectionsConfig {
-                namespace: "system".to_owned(),
-                service: "gateways".to_owned(),
-                token_file: token.path().to_owned(),
-            },
+            config: ConnectionsConfig { services, token_file: token.path().to_owned() },
             interval: INTERVAL,
             ask,
             world: world.clone(),
@@ -86,7 +90,9 @@ impl Bench {
         let fault = rounds.fault.subscribe();
         tokio::spawn(rounds.run());
         let bench = Self { world, metrics, fault, slices, gateways, asked, token };
-        bench.serve(&[]);
+        for namespace in namespaces {
+            bench.serve_in(namespace, &[]);
+        }
         bench
     }
 
@@ -132,12 +138,21 @@ impl Bench {
     }
 
     fn serve(&self, endpoints: &[Value]) {
+        self.serve_in("system", endpoints);
+    }
+
+    fn serve_in(&self, namespace: &str, endpoints: &[Value]) {
         let slice = json!({
             "metadata": { "name": "gateways-1" }, "addressType": "IPv4", "endpoints": endpoints,
             "ports": [{ "name": "metrics", "port": 9090 }],
         });
         let list = json!({ "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSliceList", "metadata": {}, "items": [slice] });
-        *self.slices.lock().unwrap() = (200, list);
+        self.lists(namespace, (200, list));
+    }
+
+    /// The API server gives this answer from now on.
+    fn lists(&self, namespace: &str, answer: (u16, Value)) {
+        self.slices.lock().unwrap().insert(namespace.to_owned(), answer);
     }
 
     /// The gateway of this number does this from now on.
@@ -280,7 +295,7 @@ async fn there_is_no_sum_without_the_list_of_gateways() {
         ((200, more), "failed", "Service system/gateways has more than 64 endpoints"),
     ] {
         let before = bench.rounds(result);
-        *bench.slices.lock().unwrap() = answer;
+        bench.lists("system", answer);
         next().await;
         assert_eq!((bench.open(), bench.rounds(result)), (None, before + 1), "{text}");
         assert!(bench.fault().contains(text), "{}", bench.fault());
@@ -298,6 +313,33 @@ async fn there_is_no_sum_without_the_list_of_gateways() {
     std::fs::remove_file(bench.token.path()).unwrap();
     next().await;
     assert!(bench.open().is_none() && bench.fault().contains("--connections-token-file="), "{}", bench.fault());
+}
+
+/// A team has gateways of its own. One pod is in both Services.
+#[tokio::test(start_paused = true)]
+async fn gateways_of_every_service_are_asked_once() {
+    let bench = Bench::of(&["system", "team"]);
+    bench.add_sandbox();
+    bench.bind();
+    for (gateway, open) in [2, 1, 4].into_iter().enumerate() {
+        bench.answers(gateway, open);
+    }
+    bench.serve_in("system", &[endpoint(0), endpoint(1)]);
+    first().await;
+    assert_eq!(bench.open(), None, "the gateways of the team are not known");
+    assert!(bench.fault().contains("Service team/gateways has no endpoint"), "{}", bench.fault());
+    bench.serve_in("team", &[endpoint(1), endpoint(2)]);
+    next().await;
+    assert_eq!((bench.open(), bench.metric("paddock_connection_gateways")), (Some(7), 3));
+    bench.gateway(2, Gateway::Refuses);
+    next().await;
+    assert!(bench.open().is_none() && bench.fault().contains("gateway-2"), "{}", bench.fault());
+    // Each of the two Services has fewer than 64.
+    bench.serve_in("system", &(0..40).map(endpoint).collect::<Vec<_>>());
+    bench.serve_in("team", &(30..70).map(endpoint).collect::<Vec<_>>());
+    next().await;
+    let text = "Service team/gateways has more than 64 endpoints, alone or with the other Services";
+    assert!(bench.open().is_none() && bench.fault().contains(text), "{}", bench.fault());
 }
 
 #[tokio::test(start_paused = true)]
