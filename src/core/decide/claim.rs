@@ -157,6 +157,10 @@ fn expire(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimS
                 .collect();
             plan.steps.push(deletions);
             write_status(snapshot, before, report, &mut plan);
+            if snapshot.common.refused(claim.key.kind).is_none() {
+                // The status is written only if nobody has moved the end, and nothing is deleted without it.
+                plan.status_first(0);
+            }
         }
     }
     plan
