@@ -82,8 +82,9 @@ impl PolicySpec {
         }
         let template = policy.strip_suffix(names::NETWORK_POLICY_SUFFIX).unwrap_or_default();
         Some(Self {
+            // As `spec_digest` does, which would compute the form again.
+            digest: Some(sha_256_128(text.as_str().as_bytes())),
             text,
-            digest: Some(spec_digest(&spec)),
             by_hash_alone: selects_by_hash_alone(policy, &spec),
             kept: kept.and_then(kept_spec).map(|kept| SpecDigests::of(template, &kept)),
         })
